@@ -1,0 +1,2 @@
+//! The program `sallyport`.
+fn main() {}
