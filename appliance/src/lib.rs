@@ -1,1 +1,5 @@
-//! Placeholder of the first build.
+//! The appliance, module by module in reading order.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
