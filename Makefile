@@ -1,0 +1,36 @@
+# The commands a person types. Everything else is in .ci/run, which runs these.
+# `make prepare-*` installs what a target needs (apt, pip, npm, cargo) when it is missing.
+
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint fmt deny prepare-demo prepare-test prepare-bench prepare-lint
+
+help:
+	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
+	@echo "make test          every test, with real servers and stock clients"
+	@echo "make bench         pgbench direct, through Sallyport and through PgBouncer, interleaved"
+	@echo "make lint fmt      clippy with warnings denied; rustfmt"
+	@echo "make deny          licences, bans and sources of every dependency"
+
+demo: prepare-demo
+	$(CARGO) build --locked --package appliance --bin sallyport
+	@SALLYPORT="$$(.ci/binary dev)" KEEP="$(KEEP)" packaging/demo/demo.sh
+
+test: prepare-test
+	$(CARGO) test --workspace --locked
+
+bench: prepare-bench
+	$(CARGO) build --locked --release --package appliance --bin sallyport
+	@SALLYPORT="$$(.ci/binary release)" benches/pgbench.py $(BENCH)
+
+lint: prepare-lint
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+deny: prepare-lint
+	.ci/deny
+
+prepare-demo prepare-test prepare-bench prepare-lint: prepare-%:
+	@.ci/prepare $*
