@@ -1,0 +1,8 @@
+//! Tests of the appliance against real servers and scripted peers, in one binary.
+
+#![allow(unreachable_pub, reason = "modules of a test binary have no outside")]
+#![allow(dead_code, reason = "the harness offers what the next test module needs")]
+
+mod certificates;
+mod postgres;
+mod upstream;

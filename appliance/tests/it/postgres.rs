@@ -1,0 +1,361 @@
+//! A private PostgreSQL server for one test: own data directory, free port, stopped on drop.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getuid, kill_process};
+use tempfile::TempDir;
+
+/// The superuser of every test server; it may connect by the Unix socket without a password.
+pub const SUPERUSER: &str = "postgres";
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// `nobody` and `nogroup` of Debian: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65534;
+
+/// How a server differs from one that trusts everybody on loopback.
+#[derive(Default)]
+pub struct Options {
+    /// Lines of `pg_hba.conf` for TCP, first match wins; empty means trust on loopback.
+    pub hba: Vec<String>,
+    /// Lines of `pg_ident.conf`.
+    pub ident: Vec<String>,
+    /// Settings by name, after the defaults of the harness.
+    pub configuration: Vec<(&'static str, String)>,
+    pub tls: Option<ServerTls>,
+    /// Run by the superuser in database `postgres` once the server is up.
+    pub setup: String,
+}
+
+pub struct ServerTls {
+    pub chain_pem: String,
+    pub key_pem: String,
+    /// Roots of the client certificates that the server accepts.
+    pub client_roots_pem: Option<String>,
+}
+
+pub struct Server {
+    directory: TempDir,
+    port: u16,
+    process: Option<Process>,
+    configuration: Vec<OsString>,
+}
+
+struct Process {
+    child: Child,
+    log_lines: Receiver<String>,
+}
+
+impl Server {
+    pub fn start(options: Options) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("sallyport-pg.")
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut server = Self {
+            directory,
+            port: free_port(),
+            process: None,
+            configuration: Vec::new(),
+        };
+        server.lay_out(&options);
+        server.resume();
+        if !options.setup.is_empty() {
+            server.psql(&options.setup);
+        }
+        server
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Holds `data`, `log` and the Unix socket.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn socket_path(&self) -> PathBuf {
+        self.directory().join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// For libpq, over TCP.
+    pub fn connection_string(&self, user: &str, database: &str) -> String {
+        format!(
+            "host=127.0.0.1 port={} user={user} dbname={database}",
+            self.port
+        )
+    }
+
+    /// Everything that the server logged up to now, over all restarts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.directory().join("log")
+    }
+
+    /// Runs `sql` as the superuser; each row is a line with fields separated by `|`.
+    pub fn psql(&self, sql: &str) -> String {
+        let output = Command::new(binary("psql"))
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                "postgres",
+            ])
+            .args(["-U", SUPERUSER, "-p", &self.port.to_string(), "-c", sql])
+            .arg("-h")
+            .arg(self.directory())
+            .env_remove("PGOPTIONS")
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "psql: {errors}");
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Waits until the server logs a line that contains `text`, looking only at lines that no
+    /// earlier call has looked at.
+    pub fn wait_for_log(&self, text: &str) {
+        self.process
+            .as_ref()
+            .expect("the server runs")
+            .wait_for_log(text);
+    }
+
+    /// Ends the server as a crash would look to its clients: connections are reset or closed.
+    pub fn stop(&mut self) {
+        self.signal(Signal::QUIT);
+    }
+
+    /// Ends the server as `systemctl stop` does: sessions get FATAL 57P01.
+    pub fn stop_fast(&mut self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Starts the stopped server again on the same port and data.
+    pub fn resume(&mut self) {
+        assert!(self.process.is_none());
+        let process = Process::spawn(&self.data(), &self.log_path(), &self.configuration);
+        process.wait_for_log("database system is ready to accept connections");
+        self.process = Some(process);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
+        kill_process(Pid::from_child(&process.child), signal).unwrap();
+        process.child.wait().unwrap();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory().join("data")
+    }
+
+    fn lay_out(&mut self, options: &Options) {
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(template())
+            .arg(self.data()));
+        own(self.directory());
+        let mut hba = vec!["local all postgres trust".to_owned()];
+        if options.hba.is_empty() {
+            hba.push("host all all 127.0.0.1/32 trust".into());
+            hba.push("host all all ::1/128 trust".into());
+        }
+        hba.extend(options.hba.iter().cloned());
+        self.write("pg_hba.conf", &hba.join("\n"));
+        self.write("pg_ident.conf", &options.ident.join("\n"));
+
+        self.set("port", &self.port.to_string());
+        self.set("listen_addresses", "127.0.0.1,::1");
+        self.set(
+            "unix_socket_directories",
+            &self.directory().display().to_string(),
+        );
+        self.set("fsync", "off");
+        self.set("shared_buffers", "16MB");
+        self.set("log_line_prefix", "%p %u %a ");
+        self.set("log_connections", "on");
+        self.set("log_disconnections", "on");
+        if let Some(tls) = &options.tls {
+            self.write("server.crt", &tls.chain_pem);
+            self.write("server.key", &tls.key_pem);
+            self.set("ssl", "on");
+            if let Some(roots) = &tls.client_roots_pem {
+                self.write("client-roots.crt", roots);
+                self.set("ssl_ca_file", "client-roots.crt");
+            }
+        }
+        for (name, value) in &options.configuration {
+            self.set(name, value);
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.configuration
+            .extend(["-c".into(), format!("{name}={value}").into()]);
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, format!("{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        own(&path);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Process {
+    /// The child is started on the thread that follows its log, since the kernel ends it when the
+    /// thread that started it ends: a killed test leaves no server behind.
+    fn spawn(data: &Path, log: &Path, configuration: &[OsString]) -> Self {
+        let mut command = unprivileged(&binary("postgres"));
+        command.arg("-D").arg(data).args(configuration);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
+        let (child_sender, child) = mpsc::channel();
+        let (line_sender, log_lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut child = command.spawn().unwrap();
+            let stderr = child.stderr.take().unwrap();
+            child_sender.send(child).unwrap();
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writeln!(log, "{line}").unwrap();
+                // A test that has ended no longer follows the log.
+                let _ = line_sender.send(line);
+            }
+        });
+        Self {
+            child: child.recv().unwrap(),
+            log_lines,
+        }
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + START_DEADLINE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.log_lines.recv_timeout(deadline - Instant::now()) {
+            if line.contains(text) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("no log line contains {text:?}: {seen:#?}");
+    }
+}
+
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Path of a program of the newest PostgreSQL that Debian has installed.
+pub fn binary(name: &str) -> PathBuf {
+    let mut versions: Vec<u32> = fs::read_dir("/usr/lib/postgresql")
+        .expect("the Debian package postgresql is installed")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    versions.sort_unstable();
+    let newest = versions
+        .last()
+        .expect("the Debian package postgresql is installed");
+    Path::new("/usr/lib/postgresql")
+        .join(newest.to_string())
+        .join("bin")
+        .join(name)
+}
+
+/// A data directory as initdb left it, made once and kept among the build products.
+fn template() -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-template");
+    if kept.exists() {
+        return kept;
+    }
+    let fresh = tempfile::Builder::new()
+        .prefix("sallyport-initdb.")
+        .tempdir()
+        .unwrap();
+    own(fresh.path());
+    let data = fresh.path().join("data");
+    run(unprivileged(&binary("initdb"))
+        .args([
+            "--no-sync",
+            "--no-instructions",
+            "--wal-segsize=1",
+            "--auth=trust",
+        ])
+        .args([
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--username",
+            SUPERUSER,
+            "-D",
+        ])
+        .arg(&data)
+        .current_dir("/"));
+    let staged = kept.with_extension(std::process::id().to_string());
+    run(Command::new("cp").arg("-a").arg(&data).arg(&staged));
+    if fs::rename(&staged, &kept).is_err() {
+        // Another process was faster; its template is as good.
+        fs::remove_dir_all(&staged).unwrap();
+    }
+    kept
+}
+
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]);
+    if getuid().is_root() {
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+fn own(path: &Path) {
+    if getuid().is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+}
