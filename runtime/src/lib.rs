@@ -1,1 +1,42 @@
-//! Placeholder of the first build.
+//! What the rest of the appliance may rely on: shards, streams, deadlines and mailboxes.
+//!
+//! It does not know any protocol, policy or configuration, and nothing of the executor beneath
+//! (glommio) or of io_uring shows in a type or an error. `docs/decisions/0001-glommio-ng.md` says
+//! why that executor, and why it stays behind this door.
+//!
+//! A *shard* is one pinned thread with one executor. Everything here but the senders of
+//! [`mailbox()`], [`Published`] and [`RunningShards`] belongs to the shard that made it and cannot
+//! leave it.
+
+mod executor;
+mod panics;
+
+mod clock;
+mod timer;
+
+mod chunk;
+mod send_queue;
+mod slab;
+
+mod poller;
+
+mod listener;
+mod stream;
+
+mod mailbox;
+mod published;
+
+pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
+pub use clock::{now, unix_time};
+pub use executor::{
+    RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, run_blocking, spawn,
+    start_shards, yield_if_needed,
+};
+pub use listener::{ListenAddress, Listener, listen_socket};
+pub use mailbox::{
+    MailboxClosed, Receiver, ReplyReceiver, ReplySender, Sender, TrySendError, mailbox, reply,
+};
+pub use panics::{PanicLocation, Panicked, contain, install_panic_hook, panics_contained};
+pub use published::{Published, Subscription};
+pub use stream::{Keepalive, PeerAddress, Stream};
+pub use timer::{DeadlinePassed, Timer, with_deadline};

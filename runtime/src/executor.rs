@@ -1,0 +1,354 @@
+//! Starts one pinned executor per shard.
+//!
+//! It does not own sockets or timers; it starts the two driver tasks that serve them.
+
+use std::future::Future;
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use crate::panics::{Panicked, catch, contain};
+use crate::{poller, timer};
+
+/// How long a task may run while sockets wait, before `yield_if_needed` gives way.
+///
+/// 1 ms: with glommio's default of 100 ms an echo behind a busy task took 400 ms, with 1 ms it took
+/// 4 ms, for 5 to 8 % of CPU under load (platform measurements of November 2026).
+const PREEMPT_AFTER: Duration = Duration::from_millis(1);
+
+/// Bytes that the executor registers for its own file buffers.
+///
+/// The least it accepts. They are pinned on three rings, and the data path does not use them.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// Worker threads per shard behind [`run_blocking`].
+///
+/// More than one, so that a name server that does not answer cannot hold up a parse.
+const BLOCKING_THREADS: usize = 4;
+
+/// Oldest kernel with everything that the socket ring needs.
+const KERNEL_OLDEST: (u32, u32) = (6, 1);
+
+const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
+const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
+
+/// Which shard of this process, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl std::fmt::Display for ShardId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How many shards to start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShardsConfig {
+    /// Shards; `None` is one per CPU that this process may use. With more shards than CPUs, CPUs
+    /// are shared in turn.
+    pub count: Option<NonZeroUsize>,
+}
+
+/// Why the shards did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("Linux {major}.{minor} is too old: 6.1 or newer is needed")]
+    KernelTooOld { major: u32, minor: u32 },
+    #[error(
+        "io_uring is disabled (kernel.io_uring_disabled = {sysctl}): set it to 0, or to 1 with \
+         kernel.io_uring_group naming a group of this process"
+    )]
+    IoUringDisabled { sysctl: u8 },
+    #[error(
+        "io_uring is refused by a seccomp filter or security module: allow io_uring_setup, \
+         io_uring_enter and io_uring_register for this process"
+    )]
+    IoUringRefused,
+    #[error(
+        "the limit of locked memory is {limit} bytes and at least {needed} bytes are needed: \
+         set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`"
+    )]
+    MemoryLock { limit: u64, needed: u64 },
+    #[error("{requested} shards requested, at most {limit} are possible")]
+    TooManyShards { requested: usize, limit: usize },
+    #[error("the CPUs that this process may use are not known")]
+    Affinity(#[source] io::Error),
+    #[error("shard {shard}: its thread could not be started")]
+    Thread {
+        shard: ShardId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("shard {shard}: its executor could not be started")]
+    Executor {
+        shard: ShardId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("shard {shard}: ended while it started")]
+    Died { shard: ShardId },
+}
+
+/// A shard ended otherwise than by its `main` returning.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardDied {
+    #[error("shard {shard}: {panicked}")]
+    Panicked { shard: ShardId, panicked: Panicked },
+    #[error("shard {shard}: waiting for sockets is no longer possible")]
+    Sockets {
+        shard: ShardId,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Shards that are running. Dropping it leaves them running.
+#[derive(Debug)]
+pub struct RunningShards {
+    threads: Vec<JoinHandle<()>>,
+    ends: mpsc::Receiver<Result<(), ShardDied>>,
+}
+
+impl RunningShards {
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Blocks until every shard's `main` returned, or the first shard died.
+    ///
+    /// # Errors
+    /// [`ShardDied`] as soon as one dies. The others still run: the caller ends the process, since
+    /// connections of the dead shard are gone and its listeners answer nobody.
+    pub fn join(self) -> Result<(), ShardDied> {
+        for _ in 0..self.threads.len() {
+            match self.ends.recv() {
+                Ok(end) => end?,
+                // Every sender is gone: each shard reported already.
+                Err(mpsc::RecvError) => break,
+            }
+        }
+        for thread in self.threads {
+            // The thread's outcome came through `ends`; its body catches every panic.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}
+
+/// CPUs that this process may use, in ascending order.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect())
+}
+
+/// Starts the shards; `main` runs once on each, and its return ends that shard with every task that
+/// still runs there.
+///
+/// Threads are named `shard-N` and pinned to one CPU each.
+///
+/// # Errors
+/// [`StartError`]; what it says is for the operator. Shards that had started keep running, so the
+/// caller ends the process.
+pub fn start_shards<F, Fut>(config: ShardsConfig, main: F) -> Result<RunningShards, StartError>
+where
+    F: Fn(ShardId) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    check_kernel()?;
+    let cpus = allowed_cpus().map_err(StartError::Affinity)?;
+    let count = config.count.map_or(cpus.len(), NonZeroUsize::get);
+    if u16::try_from(count).is_err() {
+        return Err(StartError::TooManyShards {
+            requested: count,
+            limit: usize::from(u16::MAX),
+        });
+    }
+
+    let (ends, ended) = mpsc::channel();
+    let mut threads = Vec::with_capacity(count);
+    let mut starts = Vec::with_capacity(count);
+    for (shard, cpu) in (0u16..)
+        .map(ShardId)
+        .zip(cpus.iter().copied().cycle())
+        .take(count)
+    {
+        let (started, start) = mpsc::sync_channel(1);
+        let main = main.clone();
+        let ends = ends.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{shard}"))
+            .spawn(move || {
+                let end = catch(|| run_shard(shard, cpu, &started, main))
+                    .unwrap_or_else(|panicked| Err(ShardDied::Panicked { shard, panicked }));
+                // Nobody listens when `RunningShards` was dropped.
+                let _ = ends.send(end);
+            })
+            .map_err(|source| StartError::Thread { shard, source })?;
+        threads.push(thread);
+        starts.push((shard, start));
+    }
+    for (shard, start) in starts {
+        start.recv().unwrap_or(Err(StartError::Died { shard }))?;
+    }
+    Ok(RunningShards {
+        threads,
+        ends: ended,
+    })
+}
+
+/// Runs `future` as a task of this shard. A panic in it is contained, counted and reported.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(async move {
+        if let Err(panicked) = contain(future).await {
+            tracing::error!(%panicked, "a task ended by a panic");
+        }
+    })
+    .detach();
+}
+
+/// Lets other tasks run if this one had its share of time; otherwise costs two loads.
+pub async fn yield_if_needed() {
+    glommio::yield_if_needed().await;
+}
+
+/// Runs `work` on one of the shard's worker threads: name resolution, big parses.
+///
+/// Dropping the future does not stop the work.
+///
+/// # Errors
+/// [`Panicked`] when `work` panicked.
+pub async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
+    glommio::executor()
+        .spawn_blocking(move || catch(work))
+        .await
+}
+
+fn run_shard<F, Fut>(
+    shard: ShardId,
+    cpu: usize,
+    started: &mpsc::SyncSender<Result<(), StartError>>,
+    main: F,
+) -> Result<(), ShardDied>
+where
+    F: Fn(ShardId) -> Fut,
+    Fut: Future<Output = ()> + 'static,
+{
+    let executor = match make_executor(shard, cpu) {
+        Ok(executor) => executor,
+        Err(error) => {
+            // The starter waits for this; when it is gone nobody needs the reason.
+            let _ = started.send(Err(error));
+            return Ok(());
+        }
+    };
+    executor.run(async move {
+        let sockets = match poller::start() {
+            Ok(driver) => driver,
+            Err(source) => {
+                // As above.
+                let _ = started.send(Err(StartError::Executor { shard, source }));
+                return Ok(());
+            }
+        };
+        let mut sockets = pin!(glommio::spawn_local(sockets));
+        glommio::spawn_local(timer::drive()).detach();
+        // As above.
+        let _ = started.send(Ok(()));
+
+        let mut main = pin!(contain(main(shard)));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(end) = main.as_mut().poll(cx) {
+                return Poll::Ready(
+                    end.map_err(|panicked| ShardDied::Panicked { shard, panicked }),
+                );
+            }
+            sockets
+                .as_mut()
+                .poll(cx)
+                .map(|source| Err(ShardDied::Sockets { shard, source }))
+        })
+        .await
+    })
+}
+
+fn make_executor(shard: ShardId, cpu: usize) -> Result<LocalExecutor, StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT_AFTER)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+        .make()
+        .map_err(|error| start_error(shard, error))
+}
+
+fn start_error(shard: ShardId, error: GlommioError<()>) -> StartError {
+    if let GlommioError::ReactorError(glommio::ReactorErrorKind::MemLockLimit(limit, needed)) =
+        error
+    {
+        return StartError::MemoryLock { limit, needed };
+    }
+    let source = error.into();
+    StartError::Executor { shard, source }
+}
+
+/// Says what is wrong with this kernel before an executor fails in less clear words.
+fn check_kernel() -> Result<(), StartError> {
+    let release = rustix::system::uname();
+    if let Some((major, minor)) = kernel_version(&release.release().to_string_lossy())
+        && (major, minor) < KERNEL_OLDEST
+    {
+        return Err(StartError::KernelTooOld { major, minor });
+    }
+    match io_uring::IoUring::new(2).map_err(|error| error.raw_os_error()) {
+        Err(Some(EPERM | ENOSYS)) => Err(match disabled_sysctl() {
+            Some(sysctl) if sysctl > 0 => StartError::IoUringDisabled { sysctl },
+            _ => StartError::IoUringRefused,
+        }),
+        // Any other failure is met again, with its shard, when the executor starts.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// `kernel.io_uring_disabled`, where the kernel has it.
+fn disabled_sysctl() -> Option<u8> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// `major.minor` of a release such as `6.1.0-18-amd64`.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_of_distributions_are_read() {
+        assert_eq!(kernel_version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("5.14.0-427.el9.x86_64"), Some((5, 14)));
+        assert_eq!(kernel_version("6.18-rc1"), Some((6, 18)));
+        assert_eq!(kernel_version("unknown"), None);
+    }
+}

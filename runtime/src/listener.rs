@@ -1,0 +1,219 @@
+//! The place where a shard accepts connections.
+//!
+//! It does not decide how many connections are too many, and never waits for a handshake.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::clock::now;
+use crate::poller::PolledSocket;
+use crate::stream::{PeerAddress, Stream};
+use crate::timer::Timer;
+
+/// Connections that the kernel completes before they are accepted; it caps this at
+/// `net.core.somaxconn`, 4096 by default.
+const BACKLOG: i32 = 4096;
+
+/// Pause of a listener that cannot accept because descriptors or memory ran out.
+///
+/// The connection stays in the kernel's queue and the event is not reported again, so without a
+/// pause it would be a loop, and without a timer the end. 100 ms keeps the cost unmeasurable and
+/// the recovery unnoticed.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to accept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// `[::]` accepts IPv4 too.
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A listening socket of one shard.
+///
+/// Every shard binds the same TCP address (`SO_REUSEPORT`) and the kernel spreads connections over
+/// them. A Unix path can be bound once: make it by [`listen_socket`] and give each shard a
+/// duplicate through [`from_fd`](Self::from_fd).
+#[derive(Debug)]
+pub struct Listener {
+    socket: PolledSocket,
+    address: ListenAddress,
+    /// Set while descriptors or memory are exhausted.
+    pause: Option<Timer>,
+}
+
+impl Listener {
+    /// Binds and listens.
+    ///
+    /// # Errors
+    /// What the kernel says. With `SO_REUSEPORT` another process of the same user on the same port
+    /// is not an error.
+    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
+        Self::from_fd(listen_socket(address)?)
+    }
+
+    /// Takes over a listening socket, such as one that systemd passed.
+    ///
+    /// # Errors
+    /// When it is not a TCP or Unix socket, and what the kernel says.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        let address = match local.as_socket() {
+            Some(address) => ListenAddress::Tcp(address),
+            None if local.is_unix() => {
+                ListenAddress::Unix(local.as_pathname().map(Path::to_owned).unwrap_or_default())
+            }
+            None => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let socket = PolledSocket::new(fd)?;
+        socket.assume_ready();
+        Ok(Self {
+            socket,
+            address,
+            pause: None,
+        })
+    }
+
+    /// Where it listens, with the port that the kernel chose.
+    #[must_use]
+    pub fn local_address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// The next connection.
+    ///
+    /// Connections that died in the queue are skipped. When descriptors or memory run out
+    /// (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`) it pauses for 100 ms and tries again, with one
+    /// line in the log for each such time.
+    ///
+    /// # Errors
+    /// Only when the listener itself is unusable.
+    pub async fn accept(&mut self) -> io::Result<Stream> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.poll_expired(cx));
+                self.pause = None;
+            }
+            ready!(self.socket.poll_readable(cx));
+            match self.accept_once() {
+                Ok(stream) => return Poll::Ready(Ok(stream)),
+                Err(Errno::AGAIN) => self.socket.drained(),
+                Err(errno) => match Failure::of(errno) {
+                    Failure::Connection => {}
+                    Failure::Exhausted => {
+                        tracing::warn!(
+                            listener = %self.address,
+                            %errno,
+                            "accepting pauses: descriptors or memory ran out"
+                        );
+                        self.pause = Some(Timer::at(now() + EXHAUSTED_PAUSE));
+                    }
+                    Failure::Listener => return Poll::Ready(Err(errno.into())),
+                },
+            }
+        }
+    }
+
+    fn accept_once(&self) -> Result<Stream, Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (fd, peer) = rustix::net::acceptfrom_with(self.socket.as_fd(), flags)?;
+        let peer = match peer.map(SocketAddr::try_from) {
+            Some(Ok(address)) => PeerAddress::tcp(address),
+            Some(Err(_)) | None => PeerAddress::Unix,
+        };
+        Stream::from_accepted(fd, peer)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))
+    }
+}
+
+/// A listening socket that any thread may make, for [`Listener::from_fd`].
+///
+/// A file at a Unix path is removed if it is a socket that nobody answers at.
+///
+/// # Errors
+/// What the kernel says; `AddrInUse` when somebody answers at a Unix path.
+pub fn listen_socket(address: &ListenAddress) -> io::Result<OwnedFd> {
+    let (domain, name) = match address {
+        ListenAddress::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+        ListenAddress::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+    };
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+    match address {
+        ListenAddress::Tcp(_) => {
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            if domain == Domain::IPV6 {
+                socket.set_only_v6(false)?;
+            }
+        }
+        ListenAddress::Unix(path) => remove_stale(path, &name)?,
+    }
+    socket.bind(&name)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?.connect(name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        // Somebody answers, or it cannot be known: bind will say that the address is in use.
+        _ => Ok(()),
+    }
+}
+
+/// Whom a failed accept concerns.
+enum Failure {
+    Connection,
+    Exhausted,
+    Listener,
+}
+
+impl Failure {
+    fn of(errno: Errno) -> Self {
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC => {
+                Self::Exhausted
+            }
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT => {
+                Self::Listener
+            }
+            // accept(2): "already-pending network errors on the new socket" arrive here.
+            _ => Self::Connection,
+        }
+    }
+}
