@@ -1,0 +1,753 @@
+//! Which reply answers which request; errors, Sync, COPY.
+//!
+//! Imitates what `PostgresMain` does with the messages it reads, and nothing else: it neither holds
+//! bytes nor decides anything. If it slipped by one, a refusal would land on the wrong command; so
+//! a reply that no request explains ends the connection.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use super::backend::{BackendEvent, BackendTag, TransactionStatus};
+use super::frontend::Target;
+
+/// A message from the client's side, as far as the pairing depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Request {
+    Query,
+    Parse,
+    Bind,
+    Describe(Target),
+    Execute,
+    Close,
+    Sync,
+    Flush,
+    FunctionCall,
+    CopyData,
+    CopyDone,
+    CopyFail,
+    Terminate,
+}
+
+impl Request {
+    /// Whether an error in it makes the server discard everything up to the next Sync.
+    #[inline]
+    const fn is_extended(self) -> bool {
+        matches!(
+            self,
+            Self::Parse | Self::Bind | Self::Describe(_) | Self::Execute | Self::Close
+        )
+    }
+
+    #[inline]
+    const fn ends_copy(self) -> bool {
+        matches!(self, Self::CopyDone | Self::CopyFail)
+    }
+}
+
+/// On whose behalf a request goes to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The client sent it; it sees the replies.
+    Client,
+    /// The proxy sent it for itself; the client sees none of the replies.
+    Hidden,
+    /// A probe in place of a command that was refused. The server must answer it with an
+    /// ErrorResponse, and the client sees another one in that place.
+    Refused,
+}
+
+/// A request that the server has not answered in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending<T> {
+    pub request: Request,
+    pub origin: Origin,
+    pub tag: T,
+}
+
+/// What a message of the server is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply<T> {
+    /// Belongs to a request.
+    Answer(Answer<T>),
+    /// NoticeResponse, NotificationResponse or ParameterStatus, which come at any time.
+    Asynchronous,
+    /// ErrorResponse after which the server closes; with the request under way, if there is one.
+    Fatal(Option<Pending<T>>),
+}
+
+/// A message that belongs to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<T> {
+    pub tag: T,
+    pub request: Request,
+    pub origin: Origin,
+    /// How many statements of this request were complete before this message. More than zero only
+    /// for a Query of several statements.
+    pub statement: u32,
+    /// CommandComplete or EmptyQueryResponse: a statement ran to its end.
+    pub completes_statement: bool,
+    /// The last message for this request. For Query and FunctionCall, and for Sync, that is
+    /// ReadyForQuery; after an error in an extended request it is the ErrorResponse.
+    pub completes_request: bool,
+    /// This message is an ErrorResponse. What the server discards because of it has been added to
+    /// [`Pipeline::drain_discarded`].
+    pub fails: bool,
+}
+
+/// A message at a moment when the protocol has no place for it. Final for the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SequenceError {
+    /// The server said something that answers nothing.
+    #[error("{} answers no request (awaited: {awaited:?})", got.name())]
+    Unexplained {
+        got: BackendTag,
+        awaited: Option<Request>,
+    },
+    /// The client sent what PostgreSQL would end the connection for.
+    #[error("{got:?} cannot come in {state:?}")]
+    OutOfSequence { got: Request, state: CopyState },
+    /// The server accepted a probe that it had to refuse.
+    #[error("a probe was answered with {}", got.name())]
+    ProbeAccepted { got: BackendTag },
+    /// Whether the server will discard this request cannot be known (see "Doubtful Syncs").
+    #[error("the server may or may not answer {got:?}")]
+    Ambiguous { got: Request },
+    /// Nothing can follow Terminate or a fatal error.
+    #[error("the session has ended")]
+    Ended,
+}
+
+/// A COPY in which the client may not send commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyState {
+    CopyIn,
+    CopyBoth,
+}
+
+/// How far the oldest request has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Nothing of it has come.
+    AwaitFirst,
+    /// Describe of a statement: its parameters have come, its columns have not.
+    AwaitColumns,
+    /// Rows of a statement.
+    Rows,
+    /// Query: a statement is complete; another may follow.
+    BetweenStatements,
+    /// The server reads CopyData.
+    CopyIn,
+    CopyOut,
+    /// CopyDone has come, CommandComplete has not.
+    CopyOutDone,
+    CopyBoth,
+    /// Only ReadyForQuery can come.
+    AwaitReady,
+}
+
+/// What the server does with the next message it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Commands,
+    /// An extended request failed: everything is discarded until Sync.
+    UntilSync,
+    /// The same, or a doubtful Sync has ended it already.
+    PerhapsUntilSync,
+    /// Terminate was sent: the client may say nothing more, the server may still answer.
+    Terminated,
+    /// A fatal error came.
+    Ended,
+}
+
+/// What a message does to the oldest request.
+enum Step {
+    Continue(Progress),
+    StatementComplete(Progress),
+    /// Execute: the statement and with it the request.
+    AllComplete,
+    RequestComplete,
+    Fail,
+}
+
+/// Pairs replies with requests, for one upstream connection after its first ReadyForQuery.
+///
+/// `T` is what the caller wants to know a request by. The caller tells the pipeline every message
+/// that goes to the server, in order, before or when it is sent, and every message that comes back.
+///
+/// What the oldest request awaits (`E` ErrorResponse, `Z` ReadyForQuery; replies in PostgreSQL's
+/// letters; NoticeResponse, NotificationResponse and ParameterStatus come anywhere):
+///
+/// ```text
+/// Parse        ──1──▶ done          Bind  ──2──▶ done          Close ──3──▶ done
+/// Describe(S)  ──t──▶ AwaitColumns ──T|n──▶ done
+/// Describe(P)  ──T|n──▶ done
+/// Execute      ──D──▶ Rows(D*) ──C|s──▶ done
+///              ──C|I──▶ done
+///              ──G──▶ CopyIn ──C──▶ done
+///              ──H──▶ CopyOut(d*) ──c──▶ CopyOutDone ──C──▶ done
+/// Sync         ──Z──▶ done          or ──E──▶ AwaitReady ──Z──▶ done
+/// FunctionCall ──V──▶ AwaitReady ──Z──▶ done
+/// Query        ──I──▶ BetweenStatements ──Z──▶ done
+///              ──C──▶ BetweenStatements (and from there again T, C, G, H, W)
+///              ──T──▶ Rows(D*, T again for a rule's second query) ──C──▶ BetweenStatements
+///              ──G──▶ CopyIn ──C──▶ BetweenStatements
+///              ──H──▶ CopyOut(d*) ──c──▶ CopyOutDone ──C──▶ BetweenStatements
+///              ──W──▶ CopyBoth(d*) ──c──▶ AwaitFirst
+///
+/// E in Query or FunctionCall   ──▶ AwaitReady ──Z──▶ done
+/// E in an extended request     ──▶ done, and everything up to the next Sync is discarded
+/// E of severity FATAL or PANIC ──▶ the end, at any time
+/// ```
+///
+/// After an error in an extended request PostgreSQL discards Query and FunctionCall like anything
+/// else (`ignore_till_sync`); only Sync ends that, and Terminate is obeyed. Flush is never
+/// answered. CopyData, CopyDone and CopyFail outside of a COPY are ignored.
+///
+/// # COPY IN
+///
+/// While the server reads CopyData it ignores Flush and Sync. A Sync that went out behind the
+/// command, before anybody knew it was a COPY, is therefore swallowed: it is given back by
+/// [`drain_discarded`](Self::drain_discarded) when the COPY is complete. Any other message than
+/// these and CopyDone, CopyFail makes PostgreSQL end the connection, so it is refused here.
+///
+/// # Doubtful Syncs
+///
+/// When a COPY fails that had Syncs sent into it, nobody but the server knows whether it had read
+/// them before it failed (then they are swallowed) or not (then each is answered). These Syncs stay
+/// in the queue as doubtful. The first reply that is not ReadyForQuery settles it. Until then the
+/// only thing that is uncertain is how many ReadyForQuery come, so as long as all of those belong
+/// to the client, nothing slips. What could slip is refused as [`SequenceError::Ambiguous`]: a
+/// Hidden Sync behind a doubtful one, and an extended request that would be discarded in the one
+/// case and executed in the other. [`is_quiescent`](Self::is_quiescent) is false while there is a
+/// doubt.
+///
+/// Scope: per upstream connection. The queue is bounded by the caller through [`len`](Self::len),
+/// the list of the discarded by draining it.
+///
+/// Spec: PostgreSQL manual, "Message Flow"; `PostgresMain` in `tcop/postgres.c` and `CopyGetData` in
+/// `commands/copyfromparse.c`.
+#[derive(Debug)]
+pub struct Pipeline<T> {
+    queue: VecDeque<Pending<T>>,
+    progress: Progress,
+    statements: u32,
+    reading: Reading,
+    /// How many of the Syncs at the head of the queue (behind a failed Query, if that is the
+    /// oldest) may have been swallowed.
+    doubtful: usize,
+    discarded: VecDeque<Pending<T>>,
+    status: TransactionStatus,
+}
+
+impl<T: Copy> Pipeline<T> {
+    /// A pipeline at rest; `status` is that of the ReadyForQuery before it.
+    pub fn new(status: TransactionStatus) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            progress: Progress::AwaitFirst,
+            statements: 0,
+            reading: Reading::Commands,
+            doubtful: 0,
+            discarded: VecDeque::new(),
+            status,
+        }
+    }
+
+    /// How many requests are kept, the ends of COPY among them.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no request is kept, which is not yet to say that the server is at rest.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether the server has answered everything and executes what comes next.
+    #[inline]
+    pub fn is_quiescent(&self) -> bool {
+        self.queue.is_empty() && self.reading == Reading::Commands
+    }
+
+    /// Status in the last ReadyForQuery.
+    #[inline]
+    pub fn transaction_status(&self) -> TransactionStatus {
+        self.status
+    }
+
+    /// The request whose answer is due next.
+    #[inline]
+    pub fn oldest(&self) -> Option<Pending<T>> {
+        self.queue.front().copied()
+    }
+
+    /// All unanswered requests, oldest first.
+    pub fn pending(&self) -> impl Iterator<Item = Pending<T>> {
+        self.queue
+            .iter()
+            .copied()
+            .filter(|pending| !pending.request.ends_copy())
+    }
+
+    /// Whether the server reads CopyData, and its end has not been sent.
+    #[inline]
+    pub fn in_copy_in(&self) -> bool {
+        self.progress == Progress::CopyIn && !self.copy_end_is_sent()
+    }
+
+    /// Whether the server discards what comes, until Sync.
+    #[inline]
+    pub fn is_discarding(&self) -> bool {
+        matches!(self.reading, Reading::UntilSync | Reading::PerhapsUntilSync)
+    }
+
+    /// Whether a Sync may or may not be answered still.
+    #[inline]
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// Requests that the server has discarded or will, and Syncs that a COPY swallowed, in the
+    /// order in which that became known. No answer for them will come.
+    pub fn drain_discarded(&mut self) -> impl Iterator<Item = Pending<T>> {
+        self.discarded.drain(..)
+    }
+
+    /// Notes a message that goes to the server.
+    ///
+    /// # Errors
+    /// When PostgreSQL would end the connection for it, when its fate cannot be known, or after the
+    /// end. The message must not be sent.
+    #[inline]
+    pub fn handle_frontend(
+        &mut self,
+        request: Request,
+        origin: Origin,
+        tag: T,
+    ) -> Result<(), SequenceError> {
+        match self.reading {
+            Reading::Terminated | Reading::Ended => return Err(SequenceError::Ended),
+            Reading::Commands | Reading::UntilSync | Reading::PerhapsUntilSync => {}
+        }
+        self.check_copy(request)?;
+        let pending = Pending {
+            request,
+            origin,
+            tag,
+        };
+        match request {
+            Request::CopyData | Request::Flush => Ok(()),
+            Request::Terminate => {
+                self.reading = Reading::Terminated;
+                Ok(())
+            }
+            Request::CopyDone | Request::CopyFail => {
+                if self.reading == Reading::Commands && !self.queue.is_empty() {
+                    self.queue.push_back(pending);
+                }
+                Ok(())
+            }
+            Request::Sync => self.handle_sync(pending),
+            Request::Query
+            | Request::Parse
+            | Request::Bind
+            | Request::Describe(_)
+            | Request::Execute
+            | Request::Close
+            | Request::FunctionCall => self.handle_command(pending),
+        }
+    }
+
+    fn handle_sync(&mut self, sync: Pending<T>) -> Result<(), SequenceError> {
+        if self.doubtful > 0 && sync.origin != Origin::Client {
+            return Err(SequenceError::Ambiguous { got: Request::Sync });
+        }
+        self.reading = Reading::Commands;
+        self.queue.push_back(sync);
+        Ok(())
+    }
+
+    fn handle_command(&mut self, pending: Pending<T>) -> Result<(), SequenceError> {
+        match self.reading {
+            Reading::UntilSync => self.discarded.push_back(pending),
+            Reading::PerhapsUntilSync => {
+                return Err(SequenceError::Ambiguous {
+                    got: pending.request,
+                });
+            }
+            Reading::Commands | Reading::Terminated | Reading::Ended => {
+                self.queue.push_back(pending);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what PostgreSQL would end the connection for while it reads the data of a COPY.
+    fn check_copy(&self, got: Request) -> Result<(), SequenceError> {
+        let state = match self.progress {
+            Progress::CopyIn => CopyState::CopyIn,
+            Progress::CopyBoth => CopyState::CopyBoth,
+            Progress::AwaitFirst
+            | Progress::AwaitColumns
+            | Progress::Rows
+            | Progress::BetweenStatements
+            | Progress::CopyOut
+            | Progress::CopyOutDone
+            | Progress::AwaitReady => return Ok(()),
+        };
+        let legal = match got {
+            Request::CopyData | Request::CopyDone | Request::Terminate => true,
+            Request::CopyFail | Request::Sync | Request::Flush => state == CopyState::CopyIn,
+            Request::Query
+            | Request::Parse
+            | Request::Bind
+            | Request::Describe(_)
+            | Request::Execute
+            | Request::Close
+            | Request::FunctionCall => false,
+        };
+        if legal || (state == CopyState::CopyIn && self.copy_end_is_sent()) {
+            Ok(())
+        } else {
+            Err(SequenceError::OutOfSequence { got, state })
+        }
+    }
+
+    fn copy_end_is_sent(&self) -> bool {
+        self.queue.iter().any(|pending| pending.request.ends_copy())
+    }
+
+    /// Says what a message of the server is about.
+    ///
+    /// # Errors
+    /// When no request explains it. The message must not be passed on, and the connection is over.
+    #[inline]
+    pub fn handle_backend(&mut self, event: BackendEvent) -> Result<Reply<T>, SequenceError> {
+        if self.reading == Reading::Ended {
+            return Err(SequenceError::Ended);
+        }
+        let got = match event {
+            BackendEvent::FatalErrorResponse => {
+                self.reading = Reading::Ended;
+                return Ok(Reply::Fatal(self.oldest()));
+            }
+            BackendEvent::Tagged(
+                BackendTag::NoticeResponse
+                | BackendTag::NotificationResponse
+                | BackendTag::ParameterStatus,
+            ) => return Ok(Reply::Asynchronous),
+            BackendEvent::Tagged(tag) => tag,
+            BackendEvent::ReadyForQuery(_) => BackendTag::ReadyForQuery,
+        };
+        if self.doubtful > 0 && got != BackendTag::ReadyForQuery {
+            self.settle_doubt(got)?;
+        }
+        let Some(front) = self.oldest() else {
+            return Err(SequenceError::Unexplained { got, awaited: None });
+        };
+        let Some(step) = step(front.request, self.progress, got) else {
+            return Err(SequenceError::Unexplained {
+                got,
+                awaited: Some(front.request),
+            });
+        };
+        if front.origin == Origin::Refused
+            && !matches!(got, BackendTag::ErrorResponse)
+            && self.progress != Progress::AwaitReady
+        {
+            return Err(SequenceError::ProbeAccepted { got });
+        }
+        let mut answer = Answer {
+            tag: front.tag,
+            request: front.request,
+            origin: front.origin,
+            statement: self.statements,
+            completes_statement: false,
+            completes_request: false,
+            fails: false,
+        };
+        match step {
+            Step::Continue(progress) => self.progress = progress,
+            Step::StatementComplete(progress) => {
+                answer.completes_statement = true;
+                self.end_copy_in(got)?;
+                self.statements = self.statements.saturating_add(1);
+                self.progress = progress;
+            }
+            Step::AllComplete => {
+                answer.completes_statement = true;
+                answer.completes_request = true;
+                self.end_copy_in(got)?;
+                self.pop();
+            }
+            Step::RequestComplete => {
+                answer.completes_request = true;
+                self.pop();
+            }
+            Step::Fail => {
+                answer.fails = true;
+                answer.completes_request = front.request.is_extended();
+                self.fail(front.request)?;
+            }
+        }
+        if let BackendEvent::ReadyForQuery(status) = event {
+            self.status = status;
+        }
+        Ok(Reply::Answer(answer))
+    }
+
+    /// Drops the oldest request, and the ends of COPY behind it that ended none.
+    #[inline]
+    fn pop(&mut self) {
+        let popped = self.queue.pop_front();
+        if self.doubtful > 0 && popped.is_some_and(|popped| popped.request == Request::Sync) {
+            self.doubtful = self.doubtful.min(self.leading_syncs());
+            if self.reading == Reading::PerhapsUntilSync {
+                self.reading = Reading::Commands;
+            }
+        }
+        self.progress = Progress::AwaitFirst;
+        self.statements = 0;
+        while self
+            .queue
+            .front()
+            .is_some_and(|pending| pending.request.ends_copy())
+        {
+            self.queue.pop_front();
+        }
+    }
+
+    /// Syncs at the head of the queue; ends of COPY between them do not count.
+    fn leading_syncs(&self) -> usize {
+        self.queue
+            .iter()
+            .take_while(|pending| pending.request == Request::Sync || pending.request.ends_copy())
+            .filter(|pending| pending.request == Request::Sync)
+            .count()
+    }
+
+    /// A reply other than ReadyForQuery has come: doubtful Syncs before its request were swallowed.
+    fn settle_doubt(&mut self, got: BackendTag) -> Result<(), SequenceError> {
+        let Some(Request::Sync) = self.queue.front().map(|pending| pending.request) else {
+            return Ok(());
+        };
+        if self.leading_syncs() > self.doubtful {
+            return Err(SequenceError::Unexplained {
+                got,
+                awaited: Some(Request::Sync),
+            });
+        }
+        while let Some(front) = self.queue.front().copied() {
+            match front.request {
+                Request::Sync => self.discarded.push_back(front),
+                Request::CopyDone | Request::CopyFail => {}
+                Request::Query
+                | Request::Parse
+                | Request::Bind
+                | Request::Describe(_)
+                | Request::Execute
+                | Request::Close
+                | Request::FunctionCall
+                | Request::Flush
+                | Request::CopyData
+                | Request::Terminate => break,
+            }
+            self.queue.pop_front();
+        }
+        self.doubtful = 0;
+        Ok(())
+    }
+
+    /// If the statement that is complete was a COPY FROM STDIN: takes the CopyDone that ended it off
+    /// the queue, with the Syncs that it swallowed.
+    fn end_copy_in(&mut self, got: BackendTag) -> Result<(), SequenceError> {
+        if self.progress != Progress::CopyIn {
+            return Ok(());
+        }
+        let Some(front) = self.queue.pop_front() else {
+            return Err(SequenceError::Unexplained { got, awaited: None });
+        };
+        loop {
+            match self.queue.pop_front() {
+                Some(end) if end.request == Request::CopyDone => break,
+                Some(sync) if sync.request == Request::Sync => self.discarded.push_back(sync),
+                // The end was not sent, or was CopyFail, or a command came before it.
+                Some(_) | None => {
+                    let awaited = Some(front.request);
+                    return Err(SequenceError::Unexplained { got, awaited });
+                }
+            }
+        }
+        self.queue.push_front(front);
+        Ok(())
+    }
+
+    fn fail(&mut self, request: Request) -> Result<(), SequenceError> {
+        if self.progress == Progress::CopyIn {
+            self.doubtful = self.syncs_inside_copy();
+            self.check_doubt()?;
+        }
+        if !request.is_extended() {
+            self.progress = Progress::AwaitReady;
+            return Ok(());
+        }
+        let doubtful = self.doubtful;
+        self.pop();
+        self.discard_until_sync(doubtful)
+    }
+
+    /// Syncs behind the COPY that failed and before its end. None, if a command comes first: the
+    /// server either has not read as far, or is about to end the connection.
+    fn syncs_inside_copy(&self) -> usize {
+        let mut syncs = 0_usize;
+        for pending in self.queue.iter().skip(1) {
+            match pending.request {
+                Request::Sync => syncs = syncs.saturating_add(1),
+                Request::CopyDone | Request::CopyFail => break,
+                Request::Query
+                | Request::Parse
+                | Request::Bind
+                | Request::Describe(_)
+                | Request::Execute
+                | Request::Close
+                | Request::FunctionCall
+                | Request::Flush
+                | Request::CopyData
+                | Request::Terminate => return 0,
+            }
+        }
+        syncs
+    }
+
+    /// While there is a doubt, every ReadyForQuery that may come must be the client's.
+    fn check_doubt(&self) -> Result<(), SequenceError> {
+        let foreign = self.doubtful > 0
+            && self.queue.iter().skip(1).any(|pending| {
+                pending.request == Request::Sync && pending.origin != Origin::Client
+            });
+        if foreign {
+            Err(SequenceError::Ambiguous { got: Request::Sync })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Discards what the server discards after an error in an extended request: all up to the
+    /// first Sync that it reads. `doubtful` Syncs at the head may have been swallowed before.
+    fn discard_until_sync(&mut self, doubtful: usize) -> Result<(), SequenceError> {
+        if doubtful == 0 {
+            while let Some(front) = self.queue.front().copied() {
+                if front.request == Request::Sync {
+                    return Ok(());
+                }
+                self.queue.pop_front();
+                if !front.request.ends_copy() {
+                    self.discarded.push_back(front);
+                }
+            }
+            self.stop_reading(Reading::UntilSync);
+            return Ok(());
+        }
+        let mut behind = self
+            .queue
+            .iter()
+            .filter(|pending| !pending.request.ends_copy())
+            .skip(doubtful);
+        match behind.next() {
+            Some(pending) if pending.request == Request::Sync => {}
+            Some(pending) => {
+                return Err(SequenceError::Ambiguous {
+                    got: pending.request,
+                });
+            }
+            None => self.stop_reading(Reading::PerhapsUntilSync),
+        }
+        Ok(())
+    }
+
+    /// A Terminate that was sent outlasts everything.
+    fn stop_reading(&mut self, reading: Reading) {
+        if self.reading == Reading::Commands {
+            self.reading = reading;
+        }
+    }
+}
+
+/// What `got` means for the oldest request; `None` if it cannot answer it.
+#[inline]
+fn step(request: Request, progress: Progress, got: BackendTag) -> Option<Step> {
+    use BackendTag as B;
+    use Progress as P;
+
+    if got == B::ErrorResponse {
+        return (progress != P::AwaitReady).then_some(Step::Fail);
+    }
+    match request {
+        Request::Execute => Some(match (progress, got) {
+            (P::AwaitFirst | P::Rows, B::DataRow) => Step::Continue(P::Rows),
+            (P::AwaitFirst | P::Rows, B::CommandComplete) => Step::AllComplete,
+            (P::AwaitFirst, B::EmptyQueryResponse) => Step::AllComplete,
+            (P::Rows, B::PortalSuspended) => Step::RequestComplete,
+            (P::AwaitFirst, B::CopyInResponse) => Step::Continue(P::CopyIn),
+            (P::AwaitFirst, B::CopyOutResponse) => Step::Continue(P::CopyOut),
+            (P::CopyOut, B::CopyData) => Step::Continue(P::CopyOut),
+            (P::CopyOut, B::CopyDone) => Step::Continue(P::CopyOutDone),
+            (P::CopyIn | P::CopyOutDone, B::CommandComplete) => Step::AllComplete,
+            _ => return None,
+        }),
+        Request::Query => Some(match (progress, got) {
+            (P::Rows, B::DataRow) => Step::Continue(P::Rows),
+            (P::AwaitFirst | P::BetweenStatements | P::Rows, B::RowDescription) => {
+                Step::Continue(P::Rows)
+            }
+            (
+                P::AwaitFirst | P::BetweenStatements | P::Rows | P::CopyIn | P::CopyOutDone,
+                B::CommandComplete,
+            )
+            | (P::AwaitFirst, B::EmptyQueryResponse) => {
+                Step::StatementComplete(P::BetweenStatements)
+            }
+            (P::AwaitFirst | P::BetweenStatements, B::CopyInResponse) => Step::Continue(P::CopyIn),
+            (P::AwaitFirst | P::BetweenStatements, B::CopyOutResponse) => {
+                Step::Continue(P::CopyOut)
+            }
+            (P::AwaitFirst | P::BetweenStatements, B::CopyBothResponse) => {
+                Step::Continue(P::CopyBoth)
+            }
+            (P::CopyOut, B::CopyData) => Step::Continue(P::CopyOut),
+            (P::CopyOut, B::CopyDone) => Step::Continue(P::CopyOutDone),
+            (P::CopyBoth, B::CopyData) => Step::Continue(P::CopyBoth),
+            (P::CopyBoth, B::CopyDone) => Step::Continue(P::AwaitFirst),
+            (P::BetweenStatements | P::AwaitReady, B::ReadyForQuery) => Step::RequestComplete,
+            _ => return None,
+        }),
+        Request::Parse => (got == B::ParseComplete).then_some(Step::RequestComplete),
+        Request::Bind => (got == B::BindComplete).then_some(Step::RequestComplete),
+        Request::Close => (got == B::CloseComplete).then_some(Step::RequestComplete),
+        Request::Describe(target) => match (target, progress, got) {
+            (Target::Statement, P::AwaitFirst, B::ParameterDescription) => {
+                Some(Step::Continue(P::AwaitColumns))
+            }
+            (Target::Statement, P::AwaitColumns, B::RowDescription | B::NoData)
+            | (Target::Portal, P::AwaitFirst, B::RowDescription | B::NoData) => {
+                Some(Step::RequestComplete)
+            }
+            _ => None,
+        },
+        Request::Sync => (got == B::ReadyForQuery).then_some(Step::RequestComplete),
+        Request::FunctionCall => match (progress, got) {
+            (P::AwaitFirst, B::FunctionCallResponse) => Some(Step::Continue(P::AwaitReady)),
+            (P::AwaitReady, B::ReadyForQuery) => Some(Step::RequestComplete),
+            _ => None,
+        },
+        // Never the oldest: these are not kept, or dropped when they come to the head.
+        Request::Flush
+        | Request::CopyData
+        | Request::CopyDone
+        | Request::CopyFail
+        | Request::Terminate => None,
+    }
+}
