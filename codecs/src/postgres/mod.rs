@@ -9,6 +9,7 @@
 //!
 //! Spec: PostgreSQL manual, "Frontend/Backend Protocol".
 
+pub mod auth;
 pub mod backend;
 pub mod error;
 pub mod framing;
