@@ -1,5 +1,26 @@
 //! Configuration: what the operator wrote, and the values the program uses.
+//!
+//! `keys` is the table of all keys, `file` the shape as written, `snapshot` the shape as used, and
+//! `resolve` the way from one to the other. It decides nothing about peers.
+
+mod keys;
+mod reference;
+
+mod file;
+mod problem;
+mod resolve;
+mod snapshot;
 
 mod secret;
+mod state;
+mod values;
 
+pub use problem::Problem;
+pub use reference::{default_file, reference};
+pub use resolve::{Environment, load};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
+pub use snapshot::{
+    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, RecordingSettings,
+    SessionSettings, Snapshot, Startup, Targets,
+};
+pub use state::{Audience, StateDirectory, StateError, Writing};

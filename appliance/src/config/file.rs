@@ -1,0 +1,299 @@
+//! The configuration as the operator wrote it.
+//!
+//! Texts stay texts here and know where they stood; `resolve` turns them into values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Key};
+use super::problem::{Problem, Source, closest};
+
+/// A text and where it stood.
+pub(super) type Text = Spanned<String>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) listen: Listen,
+    pub(super) runtime: Runtime,
+    pub(super) state: State,
+    pub(super) tls: Tls,
+    pub(super) limits: Limits,
+    pub(super) session: Session,
+    pub(super) drain: Drain,
+    pub(super) recording: Recording,
+    pub(super) builtin_issuer: Builtin,
+    pub(super) issuer: Vec<Issuer>,
+    pub(super) target: Vec<Target>,
+    pub(super) log: Log,
+}
+
+/// What a file in `targets.d` may hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TargetsFile {
+    pub(super) target: Vec<Target>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listen {
+    pub(super) postgres: Option<Spanned<Vec<Spanned<Listener>>>>,
+    pub(super) admin: Option<Text>,
+}
+
+/// A listener, written as an address or as a table.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Address(String),
+    Table(ListenerTable),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTable {
+    pub(super) address: Text,
+    pub(super) proof: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Runtime {
+    pub(super) shards: Option<Spanned<u64>>,
+    pub(super) directory: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct State {
+    pub(super) directory: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) names: Option<Spanned<Vec<Text>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) unauthenticated: Option<Spanned<u64>>,
+    pub(super) unauthenticated_per_address: Option<Spanned<u64>>,
+    pub(super) sessions: Option<Spanned<u64>>,
+    pub(super) login_deadline: Option<Text>,
+    pub(super) write_deadline: Option<Text>,
+    pub(super) message_bytes: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Session {
+    pub(super) lifetime: Option<Text>,
+    pub(super) idle: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Drain {
+    pub(super) deadline: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Recording {
+    pub(super) directory: Option<Text>,
+    pub(super) ring_bytes: Option<Text>,
+    pub(super) durability: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Builtin {
+    pub(super) enabled: Option<bool>,
+    pub(super) token_lifetime_max: Option<Text>,
+    pub(super) group_prefix: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub(super) name: Text,
+    pub(super) issuer: Text,
+    pub(super) audience: Spanned<Vec<Text>>,
+    pub(super) jwks: Text,
+    pub(super) algorithms: Option<Spanned<Vec<Text>>>,
+    pub(super) groups: Option<Text>,
+    pub(super) group_prefix: Option<Text>,
+    #[serde(default)]
+    pub(super) group_map: BTreeMap<String, Text>,
+    pub(super) display_name: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub(super) name: Text,
+    pub(super) protocol: Text,
+    pub(super) address: Text,
+    pub(super) database: Option<Text>,
+    pub(super) user: Text,
+    pub(super) password: Option<Text>,
+    pub(super) readonly_user: Option<Text>,
+    pub(super) readonly_password: Option<Text>,
+    #[serde(default)]
+    pub(super) groups: BTreeMap<Spanned<String>, GroupAccount>,
+    pub(super) tls: Option<Text>,
+    pub(super) tls_roots: Option<Text>,
+    pub(super) client_certificate: Option<Text>,
+    pub(super) client_key: Option<Text>,
+    pub(super) channel_binding: Option<Text>,
+    #[serde(default)]
+    pub(super) pool: Pool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupAccount {
+    pub(super) user: Text,
+    pub(super) password: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Pool {
+    pub(super) connections: Option<Spanned<u64>>,
+    pub(super) warm: Option<Spanned<u64>>,
+    pub(super) queue: Option<Spanned<u64>>,
+    pub(super) queue_deadline: Option<Text>,
+    pub(super) connect_deadline: Option<Text>,
+    pub(super) lifetime: Option<Text>,
+    pub(super) idle: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) format: Option<Text>,
+    pub(super) level: Option<Text>,
+}
+
+impl<'de> Deserialize<'de> for Listener {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListenerVisitor)
+    }
+}
+
+/// By hand, since serde's untagged enums lose the positions inside.
+struct ListenerVisitor;
+
+impl<'de> Visitor<'de> for ListenerVisitor {
+    type Value = Listener;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an address or a table with `address` and `proof`")
+    }
+
+    fn visit_str<E>(self, address: &str) -> Result<Listener, E> {
+        Ok(Listener::Address(address.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Listener, A::Error> {
+        ListenerTable::deserialize(MapAccessDeserializer::new(members)).map(Listener::Table)
+    }
+}
+
+/// Reads the main file. All unknown keys are reported at once, other mistakes one at a time.
+pub(super) fn read(source: &Source) -> Result<File, Vec<Problem>> {
+    parse(source, |_| true)
+}
+
+/// Reads a file of `targets.d`.
+pub(super) fn read_targets(source: &Source) -> Result<TargetsFile, Vec<Problem>> {
+    parse(source, |key| key.path.starts_with("target[]"))
+}
+
+fn parse<'s, T: Deserialize<'s>>(
+    source: &'s Source,
+    allowed: fn(&Key) -> bool,
+) -> Result<T, Vec<Problem>> {
+    let problem = |error: toml::de::Error| {
+        vec![source.problem(error.span().unwrap_or(0..0), error.message())]
+    };
+    let table = DeTable::parse(&source.text).map_err(problem)?;
+    let mut problems = Vec::new();
+    let known: Vec<Vec<&str>> = keys::ALL
+        .iter()
+        .filter(|key| allowed(key))
+        .map(|key| segments(key.path))
+        .collect();
+    find_unknown(source, table.get_ref(), &known, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    T::deserialize(toml::de::Deserializer::from(table)).map_err(problem)
+}
+
+fn segments(path: &'static str) -> Vec<&'static str> {
+    path.split('.')
+        .map(|segment| segment.strip_suffix("[]").unwrap_or(segment))
+        .collect()
+}
+
+/// Reports the keys of `table` that no path in `known` begins with.
+///
+/// Depth is that of the longest key path, whatever the file holds.
+fn find_unknown(
+    source: &Source,
+    table: &DeTable<'_>,
+    known: &[Vec<&str>],
+    problems: &mut Vec<Problem>,
+) {
+    for (key, value) in table {
+        let name = key.get_ref().as_ref();
+        let below: Vec<Vec<&str>> = known
+            .iter()
+            .filter_map(|path| path.split_first())
+            .filter(|(first, _)| **first == name || **first == "*")
+            .map(|(_, rest)| rest.to_vec())
+            .collect();
+        if below.is_empty() {
+            let mut problem = source.problem(key.span(), format!("unknown key `{name}`"));
+            problem.suggestion = closest(name, known.iter().filter_map(|p| p.first().copied()));
+            problems.push(problem);
+            continue;
+        }
+        if below.iter().all(Vec::is_empty) {
+            continue;
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => find_unknown(source, inner, &below, problems),
+            DeValue::Array(elements) => {
+                for element in elements.iter() {
+                    if let DeValue::Table(inner) = element.get_ref() {
+                        find_unknown(source, inner, &below, problems);
+                    }
+                }
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+/// Where a value stood; the start of the file for one that was not written.
+pub(super) fn span_of<T>(value: Option<&Spanned<T>>) -> Range<usize> {
+    value.map_or(0..0, Spanned::span)
+}

@@ -1,0 +1,293 @@
+//! Every configuration key, in one table.
+//!
+//! The check for unknown keys, defaults and ranges, `docs/configuration.md` and the commented
+//! default file come from here; tests fail when one of them differs.
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Shape: names joined by dots. `name[]` is an array of tables, `*` any name.
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Absent,
+    /// In force after a reload, or only after a restart.
+    pub(super) effect: Effect,
+    /// The release that brought it.
+    pub(super) since: &'static str,
+    pub(super) help: &'static str,
+    /// A value for the default file where there is no default, as TOML.
+    pub(super) example: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Text,
+    TextList,
+    /// Table with free names and texts as values.
+    TextMap,
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    Count {
+        min: u64,
+        max: u64,
+    },
+    /// Written `90s`, `10m`, `8h`. Bounds in milliseconds.
+    Duration {
+        min_ms: u64,
+        max_ms: u64,
+    },
+    /// Written `64KiB`, `16MiB`. Bounds in bytes.
+    Bytes {
+        min: u64,
+        max: u64,
+    },
+    /// A path; relative ones start at the directory of the file that names them.
+    Path,
+    /// `credential:NAME`, `file:PATH` or `env:NAME`.
+    Secret,
+    /// Texts or tables with the keys below it.
+    Listeners,
+}
+
+/// What holds when a key is absent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Absent {
+    /// It must be given.
+    Required,
+    /// Nothing, or what these words say.
+    Described(&'static str),
+    /// This value, as it would be written without quotes.
+    Value(&'static str),
+}
+
+/// When a changed value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Reload,
+    Restart,
+}
+
+const SECOND: u64 = 1000;
+const DAY: u64 = 24 * 3600 * SECOND;
+const MIB: u64 = 1024 * 1024;
+
+macro_rules! keys {
+    ($($name:ident: $path:literal, $kind:expr, $default:expr, $effect:ident, $example:literal,
+        $help:literal;)*) => {
+        $(pub(super) const $name: Key = Key {
+            path: $path,
+            kind: $kind,
+            default: $default,
+            effect: Effect::$effect,
+            since: "0.1.0",
+            help: $help,
+            example: $example,
+        };)*
+
+        /// All keys, in the order of the documentation.
+        pub(super) static ALL: &[Key] = &[$($name),*];
+    };
+}
+
+use Absent::{Described, Required, Value};
+
+keys! {
+    LISTEN_POSTGRES: "listen.postgres", Kind::Listeners, Value("127.0.0.1:6432"), Restart,
+        "[\"[::]:6432\"]",
+        "Where PostgreSQL clients connect: a list of `ADDRESS:PORT`, `unix:PATH`, or tables with \
+         `address` and `proof`. `[::]` accepts IPv4 as well. Port 0 takes a free port.";
+    LISTEN_POSTGRES_ADDRESS: "listen.postgres[].address", Kind::Text, Required, Restart,
+        "\"[::]:6432\"",
+        "Address of a listener that is written as a table.";
+    LISTEN_POSTGRES_PROOF: "listen.postgres[].proof", Kind::Choice(&["password", "oauthbearer"]),
+        Value("password"), Restart, "\"password\"",
+        "How clients of this listener prove who they are: the token as password, or SASL \
+         OAUTHBEARER.";
+    LISTEN_ADMIN: "listen.admin", Kind::Path, Described("`admin.sock` in the runtime directory"),
+        Restart, "\"/run/sallyport/admin.sock\"",
+        "The admin socket. Only root and the user that runs the appliance are answered.";
+
+    RUNTIME_SHARDS: "runtime.shards", Kind::Count { min: 1, max: 512 },
+        Described("one for each CPU that the process may use"), Restart, "2",
+        "How many shards to run.";
+    RUNTIME_DIRECTORY: "runtime.directory", Kind::Path,
+        Described("`--runtime-directory`, `$RUNTIME_DIRECTORY` or `/run/sallyport`"), Restart,
+        "\"/run/sallyport\"",
+        "Holds the admin socket and the journal rings. It must be on tmpfs to be fast, and must \
+         survive a restart of the process.";
+
+    STATE_DIRECTORY: "state.directory", Kind::Path,
+        Described("`--state-directory`, `$STATE_DIRECTORY` or `/var/lib/sallyport`"), Restart,
+        "\"/var/lib/sallyport\"",
+        "Holds what the appliance makes for itself: certificate, issuer key, recordings.";
+
+    TLS_CERTIFICATE: "tls.certificate", Kind::Path,
+        Described("a certificate of its own, made on first start in the state directory"), Reload,
+        "\"/etc/sallyport/tls/fullchain.pem\"",
+        "Certificate chain in PEM, leaf first, that clients see. Needs `tls.key`.";
+    TLS_KEY: "tls.key", Kind::Secret, Described("the key of its own certificate"), Reload,
+        "\"credential:tls-key\"",
+        "Private key of `tls.certificate` in PEM.";
+    TLS_NAMES: "tls.names", Kind::TextList,
+        Described("`localhost`, `127.0.0.1`, `::1` and the machine's name"), Reload,
+        "[\"db.example.com\", \"10.0.0.7\"]",
+        "Names and addresses in the certificate that the appliance makes for itself. They count \
+         when it is made; remove `tls-certificate.pem` from the state directory for a new one.";
+
+    LIMITS_UNAUTHENTICATED: "limits.unauthenticated", Kind::Count { min: 1, max: 1_000_000 },
+        Value("1024"), Reload, "1024",
+        "Connections of one shard that have not proven who they are. One more is closed at once.";
+    LIMITS_UNAUTHENTICATED_PER_ADDRESS: "limits.unauthenticated_per_address",
+        Kind::Count { min: 1, max: 1_000_000 }, Value("128"), Reload, "128",
+        "The same, for one peer address (IPv6: one /64). Unix sockets count as one address.";
+    LIMITS_SESSIONS: "limits.sessions", Kind::Count { min: 1, max: 1_000_000 }, Value("8192"),
+        Reload, "8192",
+        "Sessions of one shard. One more is refused after login.";
+    LIMITS_LOGIN_DEADLINE: "limits.login_deadline",
+        Kind::Duration { min_ms: 100, max_ms: 600 * SECOND }, Value("15s"), Reload, "\"15s\"",
+        "From accept until the client has proven who it is, TLS handshake included.";
+    LIMITS_WRITE_DEADLINE: "limits.write_deadline",
+        Kind::Duration { min_ms: 100, max_ms: DAY }, Value("1m"), Reload, "\"1m\"",
+        "How long a peer may leave bytes waiting for it without reading any.";
+    LIMITS_MESSAGE_BYTES: "limits.message_bytes",
+        Kind::Bytes { min: 64 * 1024, max: 1024 * MIB - 1 }, Value("16MiB"), Reload, "\"16MiB\"",
+        "Longest statement or set of bound values that a client may send in one message. COPY data \
+         and rows are not held whole and not bounded by it.";
+
+    SESSION_LIFETIME: "session.lifetime", Kind::Duration { min_ms: 0, max_ms: 366 * DAY },
+        Value("8h"), Reload, "\"8h\"",
+        "A session ends this long after login. `0s`: when its token expires.";
+    SESSION_IDLE: "session.idle", Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"),
+        Reload, "\"30m\"",
+        "A session that sends nothing for this long is ended. `0s`: never.";
+
+    DRAIN_DEADLINE: "drain.deadline", Kind::Duration { min_ms: 0, max_ms: DAY }, Value("30s"),
+        Reload, "\"30s\"",
+        "How long statements may go on after the appliance was told to stop.";
+
+    RECORDING_DIRECTORY: "recording.directory", Kind::Path,
+        Described("`recordings` in the state directory"), Restart,
+        "\"/var/lib/sallyport/recordings\"",
+        "Where recordings are kept.";
+    RECORDING_RING_BYTES: "recording.ring_bytes", Kind::Bytes { min: MIB, max: 4096 * MIB },
+        Value("16MiB"), Restart, "\"16MiB\"",
+        "Size of each shard's journal ring in the runtime directory. A full ring holds the traffic.";
+    RECORDING_DURABILITY: "recording.durability", Kind::Text, Value("bounded:50ms"), Restart,
+        "\"bounded:50ms\"",
+        "What a power failure can take. `process`: whatever the system had not written. \
+         `bounded:TIME`: at most the last TIME. `strict`: nothing that was forwarded.";
+
+    BUILTIN_ENABLED: "builtin_issuer.enabled", Kind::Switch, Value("true"), Reload, "true",
+        "Whether tokens of `sallyport token issue` are made and accepted.";
+    BUILTIN_TOKEN_LIFETIME_MAX: "builtin_issuer.token_lifetime_max",
+        Kind::Duration { min_ms: SECOND, max_ms: 3660 * DAY }, Value("24h"), Reload, "\"24h\"",
+        "Longest `--ttl` of a token.";
+    BUILTIN_GROUP_PREFIX: "builtin_issuer.group_prefix", Kind::Text, Value(""), Reload,
+        "\"local:\"",
+        "Put before each group of its tokens. With several issuers each needs its own prefix.";
+
+    ISSUER_NAME: "issuer[].name", Kind::Text, Required, Reload, "\"corp\"",
+        "The operator's name for an issuer of tokens.";
+    ISSUER_ISSUER: "issuer[].issuer", Kind::Text, Required, Reload,
+        "\"https://login.example.com/\"",
+        "The exact `iss` of its tokens.";
+    ISSUER_AUDIENCE: "issuer[].audience", Kind::TextList, Required, Reload, "[\"sallyport\"]",
+        "A token is accepted when its `aud` is or contains one of these.";
+    ISSUER_JWKS: "issuer[].jwks", Kind::Text, Required, Reload,
+        "\"file:/etc/sallyport/corp.jwks\"",
+        "Where its public keys stand: `file:PATH` of a JWK set. The file is read again on reload.";
+    ISSUER_ALGORITHMS: "issuer[].algorithms", Kind::TextList,
+        Described("`RS256`, `PS256`, `ES256`, `ES384`, `EdDSA`"), Reload, "[\"RS256\"]",
+        "Algorithms its tokens may be signed with, of RS256 RS384 RS512 PS256 PS384 PS512 ES256 \
+         ES384 EdDSA.";
+    ISSUER_GROUPS: "issuer[].groups", Kind::Text, Value("groups"), Reload,
+        "\"realm_access.roles\"",
+        "Path of the claim that lists the groups. A name that holds a dot stands in double quotes.";
+    ISSUER_GROUP_PREFIX: "issuer[].group_prefix", Kind::Text, Value(""), Reload, "\"corp:\"",
+        "Put before each group of its tokens. With several issuers each needs its own prefix.";
+    ISSUER_GROUP_MAP: "issuer[].group_map", Kind::TextMap, Described("none"), Reload,
+        "{ \"0f3a61d2\" = \"analysts\" }",
+        "Other names for groups, for issuers that send identifiers. They get no prefix.";
+    ISSUER_GROUP_MAP_ENTRY: "issuer[].group_map.*", Kind::Text, Described("none"), Reload,
+        "\"analysts\"",
+        "The name of one group.";
+    ISSUER_DISPLAY_NAME: "issuer[].display_name", Kind::Text, Value("name"), Reload,
+        "\"preferred_username\"",
+        "Path of the claim that holds a name for people to read. Without it the subject serves.";
+
+    TARGET_NAME: "target[].name", Kind::Text, Required, Reload, "\"orders\"",
+        "The database name that agents ask for.";
+    TARGET_PROTOCOL: "target[].protocol", Kind::Choice(&["postgres"]), Required, Reload,
+        "\"postgres\"",
+        "What the target speaks.";
+    TARGET_ADDRESS: "target[].address", Kind::Text, Required, Reload, "\"10.0.0.5:5432\"",
+        "`HOST:PORT` or `unix:PATH` of its socket.";
+    TARGET_DATABASE: "target[].database", Kind::Text, Described("the target's name"), Reload,
+        "\"orders\"",
+        "The database there.";
+    TARGET_USER: "target[].user", Kind::Text, Required, Reload, "\"svc_orders\"",
+        "The account that the appliance uses there.";
+    TARGET_PASSWORD: "target[].password", Kind::Secret, Described("none"), Reload,
+        "\"credential:orders-password\"",
+        "Its password.";
+    TARGET_READONLY_USER: "target[].readonly_user", Kind::Text, Described("none"), Reload,
+        "\"svc_orders_ro\"",
+        "The account for principals whose rules only allow reads.";
+    TARGET_READONLY_PASSWORD: "target[].readonly_password", Kind::Secret, Described("none"),
+        Reload, "\"credential:orders-ro-password\"",
+        "Its password.";
+    TARGET_GROUPS: "target[].groups", Kind::TextMap, Described("none"), Reload,
+        "{ dba = { user = \"svc_dba\", password = \"credential:dba\" } }",
+        "Other accounts by group; of several that fit, the first that is written.";
+    TARGET_GROUPS_USER: "target[].groups.*.user", Kind::Text, Required, Reload, "\"svc_dba\"",
+        "The account for principals of that group.";
+    TARGET_GROUPS_PASSWORD: "target[].groups.*.password", Kind::Secret, Described("none"), Reload,
+        "\"credential:dba\"",
+        "Its password.";
+    TARGET_TLS: "target[].tls",
+        Kind::Choice(&["disable", "require", "verify-ca", "verify-full"]),
+        Described("`verify-full`; `disable` on a Unix socket"), Reload, "\"verify-full\"",
+        "What TLS must prove about the target. `require` encrypts and verifies nobody.";
+    TARGET_TLS_ROOTS: "target[].tls_roots", Kind::Path, Described("the system's root certificates"),
+        Reload, "\"/etc/sallyport/tls/orders-ca.pem\"",
+        "Certificates in PEM that the target's certificate must chain to.";
+    TARGET_CLIENT_CERTIFICATE: "target[].client_certificate", Kind::Path, Described("none"), Reload,
+        "\"/etc/sallyport/tls/svc_orders.pem\"",
+        "Certificate chain in PEM that the appliance shows to the target, for all accounts there. \
+         Needs `client_key`.";
+    TARGET_CLIENT_KEY: "target[].client_key", Kind::Secret, Described("none"), Reload,
+        "\"credential:svc_orders-key\"",
+        "Its private key in PEM.";
+    TARGET_CHANNEL_BINDING: "target[].channel_binding", Kind::Choice(&["prefer", "require"]),
+        Value("prefer"), Reload, "\"require\"",
+        "Whether SCRAM must be bound to the TLS channel.";
+    TARGET_POOL_CONNECTIONS: "target[].pool.connections", Kind::Count { min: 1, max: 10_000 },
+        Value("16"), Reload, "16",
+        "Connections to the target that one shard may have.";
+    TARGET_POOL_WARM: "target[].pool.warm", Kind::Count { min: 0, max: 10_000 }, Value("2"),
+        Reload, "2",
+        "Connections kept ready for each account of the target, per shard.";
+    TARGET_POOL_QUEUE: "target[].pool.queue", Kind::Count { min: 0, max: 100_000 }, Value("256"),
+        Reload, "256",
+        "Logins of one shard that may wait for a connection.";
+    TARGET_POOL_QUEUE_DEADLINE: "target[].pool.queue_deadline",
+        Kind::Duration { min_ms: 1, max_ms: 3600 * SECOND }, Value("10s"), Reload, "\"10s\"",
+        "How long a login waits for a connection while all are taken.";
+    TARGET_POOL_CONNECT_DEADLINE: "target[].pool.connect_deadline",
+        Kind::Duration { min_ms: 1, max_ms: 600 * SECOND }, Value("5s"), Reload, "\"5s\"",
+        "From the first packet to the target until it has accepted our login.";
+    TARGET_POOL_LIFETIME: "target[].pool.lifetime",
+        Kind::Duration { min_ms: SECOND, max_ms: 366 * DAY }, Value("1h"), Reload, "\"1h\"",
+        "Age at which a connection is not used again.";
+    TARGET_POOL_IDLE: "target[].pool.idle",
+        Kind::Duration { min_ms: SECOND, max_ms: 366 * DAY }, Value("10m"), Reload, "\"10m\"",
+        "Time unused after which a connection beyond `warm` is closed.";
+
+    LOG_FORMAT: "log.format", Kind::Choice(&["text", "json"]), Value("text"), Restart, "\"json\"",
+        "How log lines look on standard error.";
+    LOG_LEVEL: "log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Value("info"), Restart, "\"info\"",
+        "The least severe lines that are logged.";
+}

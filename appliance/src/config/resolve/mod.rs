@@ -1,0 +1,436 @@
+//! From the configuration as written to the values that the program uses.
+//!
+//! It goes on after a mistake, so that as many as possible are found at once; with any mistake
+//! the whole configuration is refused.
+
+mod issuers;
+mod reader;
+mod targets;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runtime::ListenAddress;
+use rustls::ServerConfig;
+use toml::Spanned;
+use tracing::Level;
+
+use self::reader::{Reader, read_source};
+use super::file::{self, File, Listener, span_of};
+use super::keys;
+use super::problem::{Problem, Source, of_file};
+use super::snapshot::{
+    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, RecordingSettings,
+    SessionSettings, Snapshot, Startup, Targets,
+};
+use super::state::{StateDirectory, Writing};
+use crate::downstream::certificate::Certificate;
+use crate::identity::{Authenticators, SessionLifetime};
+use crate::upstream::TargetSettings;
+
+/// Largest configuration or policy file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Most files that are read from `targets.d` and `policy.d` each.
+const FILES_MAX: usize = 4096;
+
+/// What the process was started with. Only `main` looks at arguments and environment.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub file: PathBuf,
+    /// Whether the operator named the file: one that nobody named may be absent.
+    pub file_named: bool,
+    pub state_directory: PathBuf,
+    pub runtime_directory: PathBuf,
+    pub credentials_directory: Option<PathBuf>,
+    /// Looks up an environment variable, for `env:` secrets.
+    pub variable: fn(&str) -> Option<OsString>,
+}
+
+/// Reads, resolves and compiles the whole configuration.
+///
+/// Blocking. `generation` must differ from that of every snapshot of this process.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as each mistake lets the next be seen.
+pub fn load(
+    environment: &Environment,
+    writing: Writing,
+    generation: u64,
+) -> Result<Loaded, Vec<Problem>> {
+    let main = if environment.file_named || environment.file.exists() {
+        read_source(&environment.file, FILE_BYTES_MAX).map_err(|problem| vec![problem])?
+    } else {
+        Source {
+            file: environment.file.clone(),
+            text: String::new(),
+        }
+    };
+    let written = file::read(&main)?;
+    let mut reader = Reader::new(&main, environment);
+
+    let startup = startup(&mut reader, &written, environment, writing);
+    let limits = limits(&mut reader, &written);
+    let session = session(&mut reader, &written);
+    let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
+    let tls = tls(&mut reader, &written, &startup.state);
+    let issuers = issuers::resolve(&mut reader, &written, &startup.state);
+    let mut problems = Vec::new();
+    let targets = all_targets(&mut reader, &written, environment, &mut problems);
+    problems.splice(0..0, reader.problems);
+    let (policy, warnings) = compile_policy(&environment.file, &targets, &mut problems);
+
+    let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), []) =
+        (tls, issuers, policy, problems.as_slice())
+    else {
+        return Err(problems);
+    };
+    let snapshot = Snapshot {
+        generation,
+        limits,
+        tls,
+        authenticators: Authenticators::new(generation, issuers.accepted),
+        targets: Targets::new(targets),
+        policy,
+        session,
+        listeners: startup.listeners.clone(),
+        drain_deadline,
+    };
+    let builtin_issuer = issuers.builtin.map(Arc::new);
+    Ok(Loaded {
+        snapshot,
+        startup,
+        builtin_issuer,
+        certificate_fingerprint,
+        warnings,
+    })
+}
+
+fn startup(
+    reader: &mut Reader<'_>,
+    written: &File,
+    environment: &Environment,
+    writing: Writing,
+) -> Startup {
+    let runtime_directory = match &written.runtime.directory {
+        Some(directory) => reader.path(directory),
+        None => environment.runtime_directory.clone(),
+    };
+    let state_directory = match &written.state.directory {
+        Some(directory) => reader.path(directory),
+        None => environment.state_directory.clone(),
+    };
+    let shards = written.runtime.shards.as_ref();
+    let shards = shards.map(|_| reader.count(shards, &keys::RUNTIME_SHARDS));
+    let recording = &written.recording;
+    Startup {
+        shards: shards.and_then(NonZero::new),
+        admin_socket: match &written.listen.admin {
+            Some(path) => reader.path(path),
+            None => runtime_directory.join("admin.sock"),
+        },
+        listeners: listeners(reader, written),
+        recording: RecordingSettings {
+            directory: match &recording.directory {
+                Some(directory) => reader.path(directory),
+                None => state_directory.join("recordings"),
+            },
+            ring_directory: runtime_directory.join("rings"),
+            ring_bytes: reader.bytes(recording.ring_bytes.as_ref(), &keys::RECORDING_RING_BYTES),
+        },
+        log: log(reader, written),
+        state: StateDirectory::new(state_directory, writing),
+        runtime_directory,
+    }
+}
+
+const PROOFS: [(&str, ListenerProof); 2] = [
+    ("password", ListenerProof::Password),
+    ("oauthbearer", ListenerProof::OauthBearer),
+];
+
+fn listeners(reader: &mut Reader<'_>, written: &File) -> Vec<ListenerSettings> {
+    let Some(list) = &written.listen.postgres else {
+        let default = reader::text_or_default(None, &keys::LISTEN_POSTGRES);
+        let address = listen_address(reader, default, 0..0);
+        let proof = ListenerProof::Password;
+        return address
+            .map(|address| ListenerSettings { address, proof })
+            .into_iter()
+            .collect();
+    };
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    for entry in list.get_ref() {
+        let (address, proof, at) = match entry.get_ref() {
+            Listener::Address(address) => (address, None, entry.span()),
+            Listener::Table(table) => (
+                table.address.get_ref(),
+                table.proof.as_ref(),
+                table.address.span(),
+            ),
+        };
+        let proof = reader.choice(proof, &keys::LISTEN_POSTGRES_PROOF, &PROOFS);
+        let address = listen_address(reader, address, at.clone());
+        let (Some(address), Some(proof)) = (address, proof) else {
+            continue;
+        };
+        let any_port = matches!(&address, ListenAddress::Tcp(address) if address.port() == 0);
+        if !any_port && listeners.iter().any(|other| other.address == address) {
+            reader.problem(at, "this address is in the list twice");
+        }
+        listeners.push(ListenerSettings { address, proof });
+    }
+    if list.get_ref().is_empty() {
+        reader.problem(list.span(), "without a listener nobody can connect");
+    }
+    listeners
+}
+
+fn listen_address(
+    reader: &mut Reader<'_>,
+    text: &str,
+    at: std::ops::Range<usize>,
+) -> Option<ListenAddress> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if !path.starts_with('/') {
+            reader.problem(at, "the path of a socket starts with `/`");
+            return None;
+        }
+        return Some(ListenAddress::Unix(PathBuf::from(path)));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Some(ListenAddress::Tcp(address)),
+        Err(_) => {
+            let message = "expected `ADDRESS:PORT` such as `127.0.0.1:6432` or `[::]:6432`, or \
+                           `unix:PATH`; names are not looked up";
+            reader.problem(at, message);
+            None
+        }
+    }
+}
+
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const LEVELS: [(&str, Level); 5] = [
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+];
+
+fn log(reader: &mut Reader<'_>, written: &File) -> LogSettings {
+    let format = reader.choice(written.log.format.as_ref(), &keys::LOG_FORMAT, &FORMATS);
+    let level = reader.choice(written.log.level.as_ref(), &keys::LOG_LEVEL, &LEVELS);
+    LogSettings {
+        format: format.unwrap_or(LogFormat::Text),
+        level: level.unwrap_or(Level::INFO),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, written: &File) -> Limits {
+    let limits = &written.limits;
+    let message_bytes = reader.bytes(limits.message_bytes.as_ref(), &keys::LIMITS_MESSAGE_BYTES);
+    let wire = codecs::limits::Limits {
+        // The key's range ends below 4 GiB.
+        frontend_message_bytes: u32::try_from(message_bytes).unwrap_or(u32::MAX),
+        ..codecs::limits::Limits::default()
+    };
+    Limits {
+        wire,
+        unauthenticated: reader.count(
+            limits.unauthenticated.as_ref(),
+            &keys::LIMITS_UNAUTHENTICATED,
+        ),
+        unauthenticated_per_address: reader.count(
+            limits.unauthenticated_per_address.as_ref(),
+            &keys::LIMITS_UNAUTHENTICATED_PER_ADDRESS,
+        ),
+        sessions: reader.count(limits.sessions.as_ref(), &keys::LIMITS_SESSIONS),
+        login_deadline: reader
+            .duration(limits.login_deadline.as_ref(), &keys::LIMITS_LOGIN_DEADLINE),
+        write_deadline: reader
+            .duration(limits.write_deadline.as_ref(), &keys::LIMITS_WRITE_DEADLINE),
+    }
+}
+
+fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
+    let lifetime = reader.duration(written.session.lifetime.as_ref(), &keys::SESSION_LIFETIME);
+    let idle = reader.duration(written.session.idle.as_ref(), &keys::SESSION_IDLE);
+    SessionSettings {
+        lifetime: if lifetime.is_zero() {
+            SessionLifetime::UntilTokenExpires
+        } else {
+            SessionLifetime::AtMost(lifetime)
+        },
+        idle: (!idle.is_zero()).then_some(idle),
+    }
+}
+
+/// The TLS settings and the certificate's fingerprint.
+fn tls(
+    reader: &mut Reader<'_>,
+    written: &File,
+    state: &StateDirectory,
+) -> Option<(Arc<ServerConfig>, String)> {
+    let (certificate, at) = match (&written.tls.certificate, &written.tls.key) {
+        (Some(certificate), Some(key)) => {
+            let secret = reader.secret(key)?;
+            let path = reader.path(certificate);
+            (Certificate::from_files(&path, &secret), certificate.span())
+        }
+        (None, None) => {
+            let names = certificate_names(written.tls.names.as_ref());
+            (
+                Certificate::own(state, &names),
+                span_of(written.tls.names.as_ref()),
+            )
+        }
+        (Some(alone), None) => {
+            reader.problem(alone.span(), "`tls.certificate` needs `tls.key`");
+            return None;
+        }
+        (None, Some(alone)) => {
+            reader.problem(alone.span(), "`tls.key` needs `tls.certificate`");
+            return None;
+        }
+    };
+    let served = certificate
+        .and_then(|certificate| Ok((certificate.server_config()?, certificate.fingerprint())));
+    served.map_err(|error| reader.error(at, &error)).ok()
+}
+
+fn certificate_names(written: Option<&Spanned<Vec<file::Text>>>) -> Vec<String> {
+    if let Some(written) = written {
+        return written
+            .get_ref()
+            .iter()
+            .map(|name| name.get_ref().clone())
+            .collect();
+    }
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    // The file is the kernel's, one line, and absent on no Linux that can run this; a container
+    // that hides it only loses a name.
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = machine.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if !machine.is_empty() && machine.chars().all(plain) && machine != "localhost" {
+        names.push(machine.to_owned());
+    }
+    names
+}
+
+/// Targets of the main file and of `targets.d` beside it.
+fn all_targets(
+    reader: &mut Reader<'_>,
+    written: &File,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Vec<TargetSettings> {
+    let mut targets = targets::Resolved::default();
+    targets.add(reader, &written.target);
+    let directory = beside(&environment.file, "targets.d");
+    for source in sources(&directory, problems) {
+        match file::read_targets(&source) {
+            Ok(written) => {
+                let mut reader = Reader::new(&source, environment);
+                targets.add(&mut reader, &written.target);
+                problems.append(&mut reader.problems);
+            }
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    targets.settings
+}
+
+fn compile_policy(
+    main: &Path,
+    targets: &[TargetSettings],
+    problems: &mut Vec<Problem>,
+) -> (Option<Arc<policy::Policy>>, Vec<Problem>) {
+    let sources: Vec<policy::Source> = sources(&beside(main, "policy.d"), problems)
+        .into_iter()
+        .map(|source| policy::Source {
+            file: source.file.display().to_string(),
+            text: source.text,
+        })
+        .collect();
+    let known: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    match policy::Policy::compile(&sources, &known) {
+        Ok(compiled) => {
+            let warnings = compiled.warnings.into_iter().map(Problem::from).collect();
+            (Some(Arc::new(compiled.policy)), warnings)
+        }
+        Err(found) => {
+            problems.extend(found.into_iter().map(Problem::from));
+            (None, Vec::new())
+        }
+    }
+}
+
+impl From<policy::Problem> for Problem {
+    fn from(problem: policy::Problem) -> Self {
+        Self {
+            file: PathBuf::from(problem.file),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message,
+            suggestion: problem.suggestion,
+        }
+    }
+}
+
+fn beside(main: &Path, name: &str) -> PathBuf {
+    main.parent().unwrap_or_else(|| Path::new("")).join(name)
+}
+
+/// The `*.toml` files of a directory in the order of their names. A directory that is not there
+/// has none; hidden files, such as an editor leaves, do not count.
+fn sources(directory: &Path, problems: &mut Vec<Problem>) -> Vec<Source> {
+    let unreadable = |error: io::Error| of_file(directory, format!("cannot be read: {error}"));
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            problems.push(unreadable(error));
+            return Vec::new();
+        }
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => files.push(entry.path()),
+            Err(error) => problems.push(unreadable(error)),
+        }
+    }
+    let hidden = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml") && !hidden(path));
+    files.sort();
+    if files.len() > FILES_MAX {
+        problems.push(of_file(
+            directory,
+            format!("holds more than {FILES_MAX} files"),
+        ));
+        return Vec::new();
+    }
+    let mut found = Vec::with_capacity(files.len());
+    for file in files {
+        match read_source(&file, FILE_BYTES_MAX) {
+            Ok(source) => found.push(source),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    found
+}

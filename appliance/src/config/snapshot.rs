@@ -1,0 +1,146 @@
+//! The configuration as the program uses it.
+//!
+//! Nothing here is a text that could have been a type, and nothing here changes.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::ListenAddress;
+use rustls::ServerConfig;
+
+use super::state::StateDirectory;
+use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
+use crate::upstream::TargetSettings;
+
+/// What the shards serve by. Per process; a reload publishes another one.
+pub struct Snapshot {
+    /// Differs from that of every other snapshot of this process, and grows.
+    pub generation: u64,
+    pub limits: Limits,
+    pub tls: Arc<ServerConfig>,
+    pub authenticators: Authenticators,
+    pub targets: Targets,
+    pub policy: Arc<policy::Policy>,
+    pub session: SessionSettings,
+    /// As at start: listeners change with a restart only.
+    pub listeners: Vec<ListenerSettings>,
+    /// From the order to stop until the last connection is closed.
+    pub drain_deadline: Duration,
+}
+
+/// Bounds on peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What a connection's codecs go by.
+    pub wire: codecs::limits::Limits,
+    /// Connections of one shard whose peer has proven nothing yet.
+    pub unauthenticated: usize,
+    /// The same, for one peer address.
+    pub unauthenticated_per_address: usize,
+    /// Sessions of one shard.
+    pub sessions: usize,
+    /// From accept until the peer has proven who it is.
+    pub login_deadline: Duration,
+    /// How long bytes may wait for a peer that reads none.
+    pub write_deadline: Duration,
+}
+
+/// How long sessions last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionSettings {
+    pub lifetime: SessionLifetime,
+    /// `None`: a session may be silent for ever.
+    pub idle: Option<Duration>,
+}
+
+/// One place where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    pub address: ListenAddress,
+    pub proof: ListenerProof,
+}
+
+/// How clients of a listener prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProof {
+    /// A token as cleartext password.
+    Password,
+    /// SASL OAUTHBEARER.
+    OauthBearer,
+}
+
+/// The configured destinations by name.
+#[derive(Default)]
+pub struct Targets(BTreeMap<String, Arc<TargetSettings>>);
+
+impl Targets {
+    /// Those of one configuration; a later one of the same name replaces the earlier.
+    pub fn new(targets: impl IntoIterator<Item = TargetSettings>) -> Self {
+        Self(
+            targets
+                .into_iter()
+                .map(|target| (target.name.clone(), Arc::new(target)))
+                .collect(),
+        )
+    }
+
+    /// The target of exactly that name.
+    pub fn find(&self, name: &str) -> Option<&Arc<TargetSettings>> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<TargetSettings>> {
+        self.0.values()
+    }
+}
+
+/// What a process fixes when it starts.
+#[derive(Debug, Clone)]
+pub struct Startup {
+    /// `None`: one for each allowed CPU.
+    pub shards: Option<NonZero<usize>>,
+    pub admin_socket: PathBuf,
+    pub runtime_directory: PathBuf,
+    pub state: StateDirectory,
+    pub listeners: Vec<ListenerSettings>,
+    pub recording: RecordingSettings,
+    pub log: LogSettings,
+}
+
+/// Where recordings go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingSettings {
+    pub directory: PathBuf,
+    pub ring_directory: PathBuf,
+    pub ring_bytes: u64,
+}
+
+/// How the process logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    pub format: LogFormat,
+    pub level: tracing::Level,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A configuration that was found right, whole.
+pub struct Loaded {
+    pub snapshot: Snapshot,
+    pub startup: Startup,
+    /// Makes tokens; the control plane's alone.
+    pub builtin_issuer: Option<Arc<BuiltinIssuer>>,
+    /// SHA-256 of the certificate that clients see.
+    pub certificate_fingerprint: String,
+    /// Mistakes that do not keep it from being used.
+    pub warnings: Vec<super::Problem>,
+}

@@ -1,0 +1,108 @@
+//! Values as they are written in the configuration: durations and byte sizes.
+
+use std::time::Duration;
+
+/// Why a text is not the value it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ValueError {
+    #[error("expected a duration such as `90s`, `10m` or `8h`")]
+    Duration,
+    #[error("expected a size such as `64KiB` or `16MiB`")]
+    Bytes,
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
+    humantime::parse_duration(text).map_err(|_| ValueError::Duration)
+}
+
+/// Units of sizes, smallest first.
+const UNITS: [(&str, u64); 4] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+pub(super) fn bytes(text: &str) -> Result<u64, ValueError> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or(ValueError::Bytes)?;
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let (_, factor) = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or(ValueError::Bytes)?;
+    let number: u64 = number.parse().map_err(|_| ValueError::Bytes)?;
+    number.checked_mul(*factor).ok_or(ValueError::Bytes)
+}
+
+/// A size in the largest unit that shows it exactly.
+pub(super) fn show_bytes(bytes: u64) -> String {
+    let (name, factor) = UNITS
+        .iter()
+        .rev()
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
+        .unwrap_or(&UNITS[0]);
+    format!("{}{name}", bytes / factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_binary_units_only() {
+        let cases = [
+            ("0B", Some(0)),
+            ("64KiB", Some(65_536)),
+            ("16 MiB", Some(16 << 20)),
+            ("4GiB", Some(4 << 30)),
+            ("16", None),
+            ("16MB", None),
+            ("16mib", None),
+            ("-1B", None),
+            ("MiB", None),
+            ("", None),
+            ("1.5MiB", None),
+            ("99999999999999999999B", None),
+            ("99999999999GiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_a_unit() {
+        let cases = [
+            ("15s", Some(15_000)),
+            ("1h 30m", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("0s", Some(0)),
+            ("15", None),
+            ("-1s", None),
+            ("", None),
+            ("soon", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                duration(text).ok().map(|d| d.as_millis()),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_exact_unit() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (65_536, "64KiB"),
+            (1 << 30, "1GiB"),
+        ] {
+            assert_eq!(show_bytes(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The side that called us.
+
+pub mod certificate;

@@ -1,0 +1,255 @@
+//! The built-in issuer: tokens for agents where no identity provider is at hand.
+//!
+//! It signs; its tokens are verified like those of any other issuer. Who may ask it for one is
+//! decided at the admin socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+
+use super::claims::is_name;
+use super::{ClaimMapping, ClaimPath, Issuer, KeySet, crypto};
+use crate::config::{Audience, Secret, StateDirectory, StateError};
+
+/// The audience of its tokens.
+const AUDIENCE: &str = "sallyport";
+
+/// The private key in the state directory: PKCS#8, PEM.
+const KEY_FILE: &str = "issuer-key.pem";
+
+/// This installation's identifier in the state directory. Apart from the key, so that a new key
+/// does not make every agent a new identity.
+const INSTANCE_FILE: &str = "instance-id";
+
+/// Most groups that one minted token may carry; keeps it far below the token limit.
+const GROUPS_MAX: usize = 64;
+
+/// Longest agent or group name that is minted, in bytes.
+const NAME_BYTES_MAX: usize = 100;
+
+/// The key and name that built-in tokens are signed with. Per process, kept over restarts.
+pub struct BuiltinIssuer {
+    issuer: String,
+    key_id: String,
+    signing: EncodingKey,
+    public_key: Vec<u8>,
+    lifetime_max: Duration,
+    group_prefix: String,
+}
+
+/// What a token shall say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The agent: subject of the token.
+    pub agent: String,
+    /// Groups, without the issuer's prefix.
+    pub groups: Vec<String>,
+    /// From now until it expires.
+    pub lifetime: Duration,
+}
+
+/// A signed token. The text is a credential: it goes to whoever asked and nowhere else.
+pub struct MintedToken {
+    /// The JWT in compact form.
+    pub text: Secret,
+    /// Its `jti`.
+    pub id: String,
+    /// Seconds since 1970.
+    pub expires: u64,
+}
+
+/// Why the issuer could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BuiltinIssuerError {
+    #[error("the built-in issuer's {file}")]
+    State {
+        file: &'static str,
+        source: StateError,
+    },
+    #[error("{KEY_FILE} in the state directory is not an Ed25519 private key in PKCS#8 PEM")]
+    Key,
+    #[error("{INSTANCE_FILE} in the state directory does not hold 32 hexadecimal digits")]
+    Instance,
+    #[error("the system gave no random numbers")]
+    Random,
+}
+
+/// Why a token was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    #[error(
+        "an agent or group name has 1 to {NAME_BYTES_MAX} bytes, none of them a space, a comma, \
+         a star or a control character"
+    )]
+    Name,
+    #[error("a token may carry {GROUPS_MAX} groups at most")]
+    TooManyGroups,
+    #[error(
+        "a token lives from one second up to builtin_issuer.token_lifetime_max ({} s)",
+        max.as_secs()
+    )]
+    Lifetime { max: Duration },
+    #[error("the token could not be signed")]
+    Signing,
+}
+
+#[derive(Serialize)]
+struct Claims<'r> {
+    iss: &'r str,
+    sub: &'r str,
+    aud: &'r str,
+    exp: u64,
+    iat: u64,
+    jti: &'r str,
+    groups: &'r [String],
+}
+
+impl BuiltinIssuer {
+    /// Takes key and name from the state directory, and makes them on first start.
+    ///
+    /// # Errors
+    /// State that cannot be read or written, or that is not what we once wrote.
+    pub fn open(
+        state: &StateDirectory,
+        lifetime_max: Duration,
+        group_prefix: &str,
+    ) -> Result<Self, BuiltinIssuerError> {
+        crypto::install();
+        let instance = kept(state, INSTANCE_FILE, new_instance)?;
+        let instance = std::str::from_utf8(instance.expose())
+            .ok()
+            .filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+            .ok_or(BuiltinIssuerError::Instance)?
+            .to_owned();
+        let pem = kept(state, KEY_FILE, new_key)?;
+        let pem = std::str::from_utf8(pem.expose()).map_err(|_| BuiltinIssuerError::Key)?;
+        let pair = rcgen::KeyPair::from_pem(pem).map_err(|_| BuiltinIssuerError::Key)?;
+        if pair.algorithm() != &rcgen::PKCS_ED25519 {
+            return Err(BuiltinIssuerError::Key);
+        }
+        let public_key = pair.public_key_raw().to_vec();
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, &public_key).as_ref());
+        Ok(Self {
+            issuer: format!("sallyport:{instance}"),
+            key_id: thumbprint.chars().take(16).collect(),
+            signing: EncodingKey::from_ed_der(pair.serialized_der()),
+            public_key,
+            lifetime_max,
+            group_prefix: group_prefix.to_owned(),
+        })
+    }
+
+    /// The `iss` of its tokens.
+    pub fn name(&self) -> &str {
+        &self.issuer
+    }
+
+    /// What verifies its tokens.
+    pub fn as_issuer(&self) -> Issuer {
+        let member = |name: &str| ClaimPath::of_name(name);
+        Issuer {
+            name: "builtin".to_owned(),
+            issuer: self.issuer.clone(),
+            audience: vec![AUDIENCE.to_owned()],
+            algorithms: vec![Algorithm::EdDSA],
+            keys: KeySet::of_ed25519(&self.key_id, &self.public_key),
+            mapping: ClaimMapping {
+                groups: member("groups"),
+                group_prefix: self.group_prefix.clone(),
+                group_map: BTreeMap::new(),
+                name: member("name"),
+            },
+        }
+    }
+
+    /// Signs a token that is valid from `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// Names or a lifetime out of bounds.
+    pub fn mint(&self, request: &TokenRequest, now: u64) -> Result<MintedToken, MintError> {
+        if request.groups.len() > GROUPS_MAX {
+            return Err(MintError::TooManyGroups);
+        }
+        if !request
+            .groups
+            .iter()
+            .chain([&request.agent])
+            .all(|name| is_minted_name(name))
+        {
+            return Err(MintError::Name);
+        }
+        let lifetime = request.lifetime.as_secs();
+        if lifetime == 0 || request.lifetime > self.lifetime_max {
+            return Err(MintError::Lifetime {
+                max: self.lifetime_max,
+            });
+        }
+        let id = random_hex().map_err(|_| MintError::Signing)?;
+        let claims = Claims {
+            iss: &self.issuer,
+            sub: &request.agent,
+            aud: AUDIENCE,
+            exp: now.saturating_add(lifetime),
+            iat: now,
+            jti: &id,
+            groups: &request.groups,
+        };
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(self.key_id.clone());
+        let text = jsonwebtoken::encode(&header, &claims, &self.signing)
+            .map_err(|_| MintError::Signing)?;
+        Ok(MintedToken {
+            text: Secret::new(text.into_bytes()),
+            expires: claims.exp,
+            id,
+        })
+    }
+}
+
+fn is_minted_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !matches!(c, ',' | '*');
+    is_name(name) && name.len() <= NAME_BYTES_MAX && name.chars().all(plain)
+}
+
+/// The file's contents, made and kept first when there is no such file.
+fn kept(
+    state: &StateDirectory,
+    file: &'static str,
+    make: fn() -> Result<Vec<u8>, BuiltinIssuerError>,
+) -> Result<Secret, BuiltinIssuerError> {
+    let failed = |source| BuiltinIssuerError::State { file, source };
+    if let Some(found) = state.private(file).map_err(failed)? {
+        return Ok(found);
+    }
+    let made = Secret::new(make()?);
+    state
+        .create(file, Audience::Owner, made.expose())
+        .map_err(failed)?;
+    // Another process may have been first; its file is the one that counts.
+    Ok(state.private(file).map_err(failed)?.unwrap_or(made))
+}
+
+fn new_instance() -> Result<Vec<u8>, BuiltinIssuerError> {
+    random_hex().map(String::into_bytes)
+}
+
+fn new_key() -> Result<Vec<u8>, BuiltinIssuerError> {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)
+        .map_err(|_| BuiltinIssuerError::Random)?;
+    Ok(pair.serialize_pem().into_bytes())
+}
+
+/// 128 random bits as 32 hexadecimal digits.
+fn random_hex() -> Result<String, BuiltinIssuerError> {
+    let mut bytes = [0; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| BuiltinIssuerError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

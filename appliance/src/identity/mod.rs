@@ -1,0 +1,199 @@
+//! Who calls: from a claim to a `Principal`, and the evidence that it was proven.
+//!
+//! `prove` is the only way to a `Proven`. It decides who somebody is, never what they may do.
+
+mod builtin;
+mod cache;
+mod claims;
+mod crypto;
+mod json;
+mod keys;
+mod token;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use policy::{Principal, Proof};
+
+pub use builtin::{BuiltinIssuer, BuiltinIssuerError, MintError, MintedToken, TokenRequest};
+pub use cache::TokenCache;
+pub use claims::{ClaimMapping, ClaimPath, ClaimPathError};
+pub use keys::{JWKS_BYTES_MAX, KeySet, KeySetError};
+pub use token::TOKEN_BYTES_MAX;
+
+/// How far the clocks of an issuer and this machine may differ. Design: 30 s.
+const CLOCK_SKEW_SECONDS: u64 = 30;
+
+/// The algorithms a token may be signed with, by the names of RFC 7518 and RFC 8037.
+pub const ALGORITHMS: [(&str, Algorithm); 9] = [
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+/// One issuer whose tokens are accepted, with the keys in force.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// The operator's name for it.
+    pub name: String,
+    /// The exact `iss` of its tokens.
+    pub issuer: String,
+    /// A token must be meant for one of these.
+    pub audience: Vec<String>,
+    /// A token must be signed with one of these.
+    pub algorithms: Vec<Algorithm>,
+    /// Its public keys.
+    pub keys: KeySet,
+    /// How its claims are read.
+    pub mapping: ClaimMapping,
+}
+
+/// Everything that can prove a claim. Immutable; part of the configuration snapshot.
+#[derive(Debug, Clone)]
+pub struct Authenticators {
+    generation: u64,
+    issuers: Vec<Issuer>,
+}
+
+impl Authenticators {
+    /// The issuers of one snapshot; `generation` differs from that of every other snapshot of this
+    /// process. No two issuers may have the same `iss`: the configuration sees to that.
+    pub fn new(generation: u64, issuers: Vec<Issuer>) -> Self {
+        crypto::install();
+        Self {
+            generation,
+            issuers,
+        }
+    }
+
+    /// Those in force.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    fn issuer(&self, iss: &str) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| issuer.issuer == iss)
+    }
+}
+
+/// What a caller presents, before proof.
+#[derive(Clone, Copy)]
+pub enum Claim<'a> {
+    /// A JWT in compact form, in place of a password.
+    Password(&'a [u8]),
+    /// A JWT in compact form, by SASL OAUTHBEARER.
+    OauthBearer(&'a [u8]),
+}
+
+/// Evidence that a principal was proven.
+///
+/// Made by `prove` alone. Per connection.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct Proven {
+    principal: Rc<Principal>,
+}
+
+impl Proven {
+    /// Who it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// When a session that began at `login` must end; both in seconds since 1970.
+    pub fn session_deadline(&self, login: u64, lifetime: SessionLifetime) -> u64 {
+        match lifetime {
+            SessionLifetime::AtMost(lifetime) => login.saturating_add(lifetime.as_secs()),
+            // The skew that let the token in also keeps its session.
+            SessionLifetime::UntilTokenExpires => {
+                self.principal.expires.saturating_add(CLOCK_SKEW_SECONDS)
+            }
+        }
+    }
+}
+
+/// How long a session may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionLifetime {
+    /// This long from login, also past the token's expiry.
+    AtMost(Duration),
+    /// As long as the token.
+    UntilTokenExpires,
+}
+
+/// Why a claim was not proven.
+///
+/// For the operator's log: it says what is wrong, and holds no part of the token. A caller that
+/// failed is told nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofFailure {
+    #[error("token of {bytes} bytes, longer than {TOKEN_BYTES_MAX}")]
+    TokenTooLong { bytes: usize },
+    #[error("not a signed JWT in compact form")]
+    NotAToken,
+    #[error("the header demands an extension (crit)")]
+    CriticalExtension,
+    #[error("the header says that it is not an access token (typ)")]
+    NotAnAccessToken,
+    #[error("signed with an algorithm that its issuer is not allowed")]
+    AlgorithmNotAllowed,
+    #[error("from an issuer that is not configured")]
+    UnknownIssuer,
+    #[error("signed with a key that its issuer's key set does not hold (kid)")]
+    UnknownKey,
+    #[error("names no key, and its issuer has several")]
+    KeyNotNamed,
+    #[error("its algorithm does not fit its key")]
+    KeyDoesNotFit,
+    #[error("the signature is wrong")]
+    BadSignature,
+    #[error("has no claim {claim}")]
+    MissingClaim { claim: &'static str },
+    #[error("claim {claim} is malformed")]
+    MalformedClaim { claim: &'static str },
+    #[error("expired {seconds} s ago")]
+    Expired { seconds: u64 },
+    #[error("not valid until {seconds} s from now")]
+    NotYetValid { seconds: u64 },
+    #[error("meant for another audience")]
+    WrongAudience,
+    #[error("the issuer left the groups out because there are too many (_claim_names)")]
+    GroupsLeftOut,
+    #[error("{count} groups are too many")]
+    TooManyGroups { count: usize },
+    #[error("the delegation chain is too long")]
+    DelegationTooDeep,
+}
+
+/// Proves a claim at `now` (seconds since 1970).
+///
+/// # Errors
+/// The claim proves nothing, for the reason given.
+pub fn prove(
+    authenticators: &Authenticators,
+    cache: &TokenCache,
+    claim: Claim<'_>,
+    now: u64,
+) -> Result<Proven, ProofFailure> {
+    let (token, proof) = match claim {
+        Claim::Password(token) => (token, Proof::Password),
+        Claim::OauthBearer(token) => (token, Proof::OauthBearer),
+    };
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(ProofFailure::TokenTooLong { bytes: token.len() });
+    }
+    let key = cache::key_of(token, proof);
+    if let Some(principal) = cache.find(&key, authenticators.generation, now) {
+        return Ok(Proven { principal });
+    }
+    let principal = Rc::new(token::verify(authenticators, token, proof, now)?);
+    cache.keep(key, authenticators.generation, &principal);
+    Ok(Proven { principal })
+}
