@@ -26,6 +26,8 @@ mod stream;
 mod mailbox;
 mod published;
 
+pub mod mapped;
+
 pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
 pub use clock::{now, unix_time};
 pub use executor::{
