@@ -5,4 +5,5 @@
 pub mod config;
 pub mod downstream;
 pub mod identity;
+pub mod recorder;
 pub mod upstream;

@@ -36,11 +36,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use frame::{Checksum, filler_header, header_bytes, widen};
 pub use frame::{
     Damage, FRAME_ALIGNMENT, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, Frame, FrameError,
-    FrameSeed, Frames, Placement, decode_frame, encode_frame, frame_bytes,
+    FrameSeed, Frames, Placement, checksum, decode_frame, encode_frame, frame_bytes,
 };
-use frame::{Checksum, filler_header, header_bytes, widen};
 use region::{HEADER_BYTES, Region, RingHeader};
 
 /// Smallest ring, in bytes.
@@ -151,7 +151,10 @@ struct Shared {
 
 impl Shared {
     fn wait(&self, waker: &Waker) {
-        let identity = (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr());
+        let identity = (
+            waker.data().addr(),
+            std::ptr::from_ref(waker.vtable()).addr(),
+        );
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         waiters.insert(identity, waker.clone());
         self.has_waiters.store(true, Ordering::SeqCst);
@@ -190,7 +193,9 @@ impl MappedRing {
         let is_right_size = (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&settings.ring_bytes)
             && settings.ring_bytes.is_multiple_of(HEADER_BYTES);
         if !is_right_size {
-            return Err(RingError::Size { ring_bytes: settings.ring_bytes });
+            return Err(RingError::Size {
+                ring_bytes: settings.ring_bytes,
+            });
         }
         let region = Self::create_file(path, settings)?;
         let shared = Arc::new(Shared {
@@ -205,13 +210,30 @@ impl MappedRing {
             waiters: Mutex::new(HashMap::new()),
         });
         let seed = FrameSeed::new(&settings.identity);
-        let writer = RingWriter { shared: Arc::clone(&shared), head: 0, tail_seen: 0, seed };
-        Ok((writer, RingReader { shared, path: path.to_owned(), tail: 0, seed }))
+        let writer = RingWriter {
+            shared: Arc::clone(&shared),
+            head: 0,
+            tail_seen: 0,
+            seed,
+        };
+        Ok((
+            writer,
+            RingReader {
+                shared,
+                path: path.to_owned(),
+                tail: 0,
+                seed,
+            },
+        ))
     }
 
     /// Builds the file under another name, so that whatever has the final name is whole.
     fn create_file(path: &Path, settings: &RingSettings) -> Result<Region, RingError> {
-        let io = |operation, source| RingError::Io { operation, path: path.to_owned(), source };
+        let io = |operation, source| RingError::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        };
         let unfinished = unfinished_path(path);
         remove_if_there(&unfinished).map_err(|source| io("clear the way for", source))?;
         let file = OpenOptions::new()
@@ -232,7 +254,9 @@ impl MappedRing {
             match fs::hard_link(&unfinished, path) {
                 Ok(()) => Ok(region),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Err(RingError::Exists { path: path.to_owned() })
+                    Err(RingError::Exists {
+                        path: path.to_owned(),
+                    })
                 }
                 Err(source) => Err(io("name", source)),
             }
@@ -257,10 +281,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 fn lock(file: &File, path: &Path) -> Result<(), RingError> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => RingError::Busy { path: path.to_owned() },
-        TryLockError::Error(source) => {
-            RingError::Io { operation: "lock", path: path.to_owned(), source }
-        }
+        TryLockError::WouldBlock => RingError::Busy {
+            path: path.to_owned(),
+        },
+        TryLockError::Error(source) => RingError::Io {
+            operation: "lock",
+            path: path.to_owned(),
+            source,
+        },
     })
 }
 
@@ -327,7 +355,11 @@ impl RingWriter {
     fn need(&self, body_bytes: usize) -> usize {
         let need = frame_bytes(body_bytes.min(FRAME_BODY_BYTES_MAX));
         let gap = self.shared.region.bytes_to_end(self.head);
-        if need > gap { need.saturating_add(gap) } else { need }
+        if need > gap {
+            need.saturating_add(gap)
+        } else {
+            need
+        }
     }
 
     fn free(&self) -> usize {
@@ -347,7 +379,9 @@ impl RingWriter {
     where
         P: Iterator<Item = &'p [u8]> + Clone,
     {
-        let body_bytes = parts.clone().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        let body_bytes = parts
+            .clone()
+            .fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         let limit = self.body_bytes_max();
         let too_long = AppendError::TooLong { body_bytes, limit };
         if body_bytes > limit {
@@ -514,15 +548,27 @@ impl RingReader {
         let head = self.shared.region.head().load(Ordering::SeqCst);
         let bytes = self.pending_bytes_at(head)?;
         let (first, second) = self.shared.region.published(self.tail, bytes);
-        Ok(Pending { start: Position(self.tail), first, second, end: Position(head) })
+        Ok(Pending {
+            start: Position(self.tail),
+            first,
+            second,
+            end: Position(head),
+        })
     }
 
     fn pending_bytes_at(&self, head: u64) -> Result<usize, RingDamaged> {
-        let damaged = RingDamaged { head, tail: self.tail };
+        let damaged = RingDamaged {
+            head,
+            tail: self.tail,
+        };
         let bytes = usize::try_from(head.wrapping_sub(self.tail)).map_err(|_| damaged)?;
         let is_whole = bytes <= self.shared.region.capacity();
         let is_aligned = head.is_multiple_of(widen(FRAME_ALIGNMENT));
-        if is_whole && is_aligned { Ok(bytes) } else { Err(damaged) }
+        if is_whole && is_aligned {
+            Ok(bytes)
+        } else {
+            Err(damaged)
+        }
     }
 
     /// Gives everything before `end` back to the writer and wakes the tasks that wait for it.
@@ -661,40 +707,63 @@ impl Leftover {
 /// `Busy` while the process that made the ring lives. `Header` when the file is not a ring or its
 /// first page is damaged: it should be kept for a person to look at.
 pub fn recover(path: &Path) -> Result<Leftover, RingError> {
-    let io = |operation, source| RingError::Io { operation, path: path.to_owned(), source };
-    let damaged = |reason| RingError::Header { path: path.to_owned(), reason };
+    let io = |operation, source| RingError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    };
+    let damaged = |reason| RingError::Header {
+        path: path.to_owned(),
+        reason,
+    };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .map_err(|source| io("open", source))?;
     lock(&file, path)?;
-    let file_bytes = file.metadata().map_err(|source| io("measure", source))?.len();
+    let file_bytes = file
+        .metadata()
+        .map_err(|source| io("measure", source))?
+        .len();
     if file_bytes > widen(RING_BYTES_MAX.saturating_add(HEADER_BYTES)) {
-        return Err(damaged(HeaderDamage::Capacity { capacity: 0, file_bytes }));
+        return Err(damaged(HeaderDamage::Capacity {
+            capacity: 0,
+            file_bytes,
+        }));
     }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|source| io("read", source))?;
-    let (page, data) =
-        bytes.split_at_checked(HEADER_BYTES).ok_or_else(|| damaged(HeaderDamage::Short))?;
+    file.read_to_end(&mut bytes)
+        .map_err(|source| io("read", source))?;
+    let (page, data) = bytes
+        .split_at_checked(HEADER_BYTES)
+        .ok_or_else(|| damaged(HeaderDamage::Short))?;
     let header = RingHeader::decode(page).map_err(damaged)?;
     if header.capacity != widen(data.len()) || data.is_empty() {
         let capacity = header.capacity;
-        return Err(damaged(HeaderDamage::Capacity { capacity, file_bytes }));
+        return Err(damaged(HeaderDamage::Capacity {
+            capacity,
+            file_bytes,
+        }));
     }
     let (head, tail) = region::indices(page);
-    let bytes = straighten(data, tail, head)
-        .ok_or_else(|| damaged(HeaderDamage::Bounds { head, tail }))?;
-    Ok(Leftover { path: path.to_owned(), _lock: file, header, tail, bytes })
+    let bytes =
+        straighten(data, tail, head).ok_or_else(|| damaged(HeaderDamage::Bounds { head, tail }))?;
+    Ok(Leftover {
+        path: path.to_owned(),
+        _lock: file,
+        header,
+        tail,
+        bytes,
+    })
 }
 
 /// Copies `[tail, head)` out of the ring's data so that it does not wrap.
 fn straighten(data: &[u8], tail: u64, head: u64) -> Option<Vec<u8>> {
     let alignment = widen(FRAME_ALIGNMENT);
     let length = usize::try_from(head.checked_sub(tail)?).ok()?;
-    let is_sound = length <= data.len()
-        && head.is_multiple_of(alignment)
-        && tail.is_multiple_of(alignment);
+    let is_sound =
+        length <= data.len() && head.is_multiple_of(alignment) && tail.is_multiple_of(alignment);
     if !is_sound {
         return None;
     }

@@ -100,7 +100,11 @@ impl<'b> Field<'b> {
 
     pub(super) fn number(&self) -> Result<u64, FieldError> {
         let (value, rest) = take_varint(self.value)?;
-        if rest.is_empty() { Ok(value) } else { Err(FieldError::Number) }
+        if rest.is_empty() {
+            Ok(value)
+        } else {
+            Err(FieldError::Number)
+        }
     }
 }
 
@@ -153,7 +157,11 @@ fn take_varint(bytes: &[u8]) -> Result<(u64, &[u8]), FieldError> {
             return Ok((value, bytes.get(index + 1..).unwrap_or_default()));
         }
     }
-    Err(if bytes.len() < VARINT_BYTES_MAX { FieldError::Truncated } else { FieldError::Number })
+    Err(if bytes.len() < VARINT_BYTES_MAX {
+        FieldError::Truncated
+    } else {
+        FieldError::Number
+    })
 }
 
 #[cfg(test)]
@@ -162,7 +170,17 @@ mod tests {
 
     #[test]
     fn numbers_survive_at_the_edges_of_each_length() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
             let mut out = Vec::new();
             put_number(&mut out, 9, value);
             let field = Fields::new(&out).next().unwrap().unwrap();
@@ -185,13 +203,25 @@ mod tests {
         put_bytes(&mut out, 1, b"abc");
         put_text(&mut out, 2, "grüße", 4);
         let whole: Vec<_> = Fields::new(&out).collect::<Result<_, _>>().unwrap();
-        let expected =
-            [Field { tag: 1, value: b"abc" }, Field { tag: 2, value: "grü".as_bytes() }];
+        let expected = [
+            Field {
+                tag: 1,
+                value: b"abc",
+            },
+            Field {
+                tag: 2,
+                value: "grü".as_bytes(),
+            },
+        ];
         assert_eq!(whole, expected);
         for end in 0..out.len() {
             let read: Vec<_> = Fields::new(&out[..end]).collect();
             let is_boundary = end == 0 || end == 5;
-            assert_eq!(read.iter().all(Result::is_ok), is_boundary, "prefix of {end} bytes");
+            assert_eq!(
+                read.iter().all(Result::is_ok),
+                is_boundary,
+                "prefix of {end} bytes"
+            );
         }
     }
 

@@ -31,7 +31,9 @@ use super::session_id::SessionId;
 pub const FORMAT_VERSION: u8 = 1;
 
 /// Bytes before the fields of a record.
-pub const RECORD_HEADER_BYTES: usize = 44;
+pub const RECORD_HEADER_BYTES: usize = RECORD_HEADER_LENGTH as usize;
+
+const RECORD_HEADER_LENGTH: u16 = 44;
 
 /// Longest text field, in bytes. Longer labels of a peer are cut; a token's claims are bounded
 /// before they get here.
@@ -194,7 +196,7 @@ impl RecordHeader {
         let mut bytes = [0; RECORD_HEADER_BYTES];
         let start = u32::from(FORMAT_VERSION)
             | u32::from(self.kind) << 8
-            | (RECORD_HEADER_BYTES as u32) << 16;
+            | u32::from(RECORD_HEADER_LENGTH) << 16;
         let fields: [&[u8]; 5] = [
             &start.to_le_bytes(),
             &self.session.to_bytes(),
@@ -221,7 +223,11 @@ impl RecordHeader {
         let header_bytes = read_array(body, 2).map(u16::from_le_bytes).ok_or(short)?;
         let header_bytes = usize::from(header_bytes).max(RECORD_HEADER_BYTES);
         let (header, fields) = body.split_at_checked(header_bytes).ok_or(short)?;
-        let number = |offset| read_array(header, offset).map(u64::from_le_bytes).ok_or(short);
+        let number = |offset| {
+            read_array(header, offset)
+                .map(u64::from_le_bytes)
+                .ok_or(short)
+        };
         let decoded = Self {
             kind,
             session: SessionId::from_bytes(read_array(header, 4).ok_or(short)?),
@@ -366,7 +372,12 @@ impl Note {
         for effect in decision.effects {
             let mut encoded = Vec::new();
             put_text(&mut encoded, note_tag::CLASS, effect.class, NAME_BYTES_MAX);
-            put_optional(&mut encoded, note_tag::OBJECT, effect.object, NAME_BYTES_MAX);
+            put_optional(
+                &mut encoded,
+                note_tag::OBJECT,
+                effect.object,
+                NAME_BYTES_MAX,
+            );
             if out.len().saturating_add(encoded.len()) < NOTE_BYTES_MAX {
                 put_bytes(&mut out, note_tag::EFFECT, &encoded);
             } else {
@@ -376,13 +387,19 @@ impl Note {
         if left_out > 0 {
             put_number(&mut out, note_tag::EFFECTS_LEFT_OUT, left_out);
         }
-        Self { verdict: decision.verdict, encoded: out.into_boxed_slice() }
+        Self {
+            verdict: decision.verdict,
+            encoded: out.into_boxed_slice(),
+        }
     }
 
     /// The note of a message that policy does not judge.
     #[must_use]
     pub fn not_judged() -> Self {
-        Self { verdict: Verdict::NotJudged, encoded: Box::default() }
+        Self {
+            verdict: Verdict::NotJudged,
+            encoded: Box::default(),
+        }
     }
 
     #[must_use]
@@ -403,7 +420,8 @@ const SEARCH_PATH_ENTRIES_MAX: usize = 4;
 
 /// Why a note stays below [`NOTE_BYTES_MAX`] plus one more number: everything but the effects is
 /// bounded by the limits above, and effects stop before it.
-const _: () = assert!(TEXT_BYTES_MAX + SEARCH_PATH_ENTRIES_MAX * (NAME_BYTES_MAX + 11) < NOTE_BYTES_MAX);
+const _: () =
+    assert!(TEXT_BYTES_MAX + SEARCH_PATH_ENTRIES_MAX * (NAME_BYTES_MAX + 11) < NOTE_BYTES_MAX);
 
 /// A decision as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -430,11 +448,18 @@ pub enum Record<'b> {
     SessionStart(SessionStart),
     RefusedLogin(RefusedLogin),
     Command(CommandRecord<'b>),
-    CommandRest { wire: &'b [u8] },
-    Response { rows: u64, wire: &'b [u8] },
+    CommandRest {
+        wire: &'b [u8],
+    },
+    Response {
+        rows: u64,
+        wire: &'b [u8],
+    },
     SessionEnd(SessionEnd),
     /// Of a kind that a later version knows.
-    Unknown { kind: u8 },
+    Unknown {
+        kind: u8,
+    },
 }
 
 /// One message of the agent, or its first piece.
@@ -471,7 +496,10 @@ impl CommandRecord<'_> {
                 note_tag::RULE => decision.rule = Some(field.string()?),
                 note_tag::SEARCH_PATH_KNOWN => decision.search_path = Some(Vec::new()),
                 note_tag::SCHEMA => {
-                    decision.search_path.get_or_insert_default().push(field.string()?);
+                    decision
+                        .search_path
+                        .get_or_insert_default()
+                        .push(field.string()?);
                 }
                 note_tag::EFFECT => decision.effects.push(decode_effect(field.value)?),
                 note_tag::EFFECTS_LEFT_OUT => decision.effects_left_out = field.number()?,
@@ -483,7 +511,10 @@ impl CommandRecord<'_> {
 }
 
 fn decode_effect(bytes: &[u8]) -> Result<RecordedEffect, FieldError> {
-    let mut effect = RecordedEffect { class: String::new(), object: None };
+    let mut effect = RecordedEffect {
+        class: String::new(),
+        object: None,
+    };
     for field in Fields::new(bytes) {
         let field = field?;
         match field.tag {
@@ -508,10 +539,15 @@ impl<'b> Record<'b> {
             RecordKind::SessionStart => Self::SessionStart(SessionStart::decode(fields)?),
             RecordKind::RefusedLogin => Self::RefusedLogin(RefusedLogin::decode(fields)?),
             RecordKind::Command => Self::Command(CommandRecord::decode(fields)?),
-            RecordKind::CommandRest => Self::CommandRest { wire: Wire::decode(fields)?.bytes },
+            RecordKind::CommandRest => Self::CommandRest {
+                wire: Wire::decode(fields)?.bytes,
+            },
             RecordKind::Response => {
                 let wire = Wire::decode(fields)?;
-                Self::Response { rows: wire.rows, wire: wire.bytes }
+                Self::Response {
+                    rows: wire.rows,
+                    wire: wire.bytes,
+                }
             }
             RecordKind::SessionEnd => Self::SessionEnd(SessionEnd::decode(fields)?),
         })
@@ -577,16 +613,36 @@ mod end_tag {
 impl PrincipalNote {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put_text(&mut out, principal_tag::ISSUER, &self.issuer, TEXT_BYTES_MAX);
-        put_text(&mut out, principal_tag::SUBJECT, &self.subject, TEXT_BYTES_MAX);
+        put_text(
+            &mut out,
+            principal_tag::ISSUER,
+            &self.issuer,
+            TEXT_BYTES_MAX,
+        );
+        put_text(
+            &mut out,
+            principal_tag::SUBJECT,
+            &self.subject,
+            TEXT_BYTES_MAX,
+        );
         put_text(&mut out, principal_tag::NAME, &self.name, TEXT_BYTES_MAX);
         for group in &self.groups {
             put_text(&mut out, principal_tag::GROUP, group, TEXT_BYTES_MAX);
         }
         for actor in &self.actors {
             let mut encoded = Vec::new();
-            put_text(&mut encoded, principal_tag::ISSUER, &actor.issuer, TEXT_BYTES_MAX);
-            put_text(&mut encoded, principal_tag::SUBJECT, &actor.subject, TEXT_BYTES_MAX);
+            put_text(
+                &mut encoded,
+                principal_tag::ISSUER,
+                &actor.issuer,
+                TEXT_BYTES_MAX,
+            );
+            put_text(
+                &mut encoded,
+                principal_tag::SUBJECT,
+                &actor.subject,
+                TEXT_BYTES_MAX,
+            );
             put_bytes(&mut out, principal_tag::ACTOR, &encoded);
         }
         let token_id = self.token_id.as_deref();
@@ -634,10 +690,25 @@ impl SessionStart {
         let mut out = Vec::new();
         put_bytes(&mut out, login_tag::PRINCIPAL, &self.principal.encode());
         put_text(&mut out, login_tag::TARGET, &self.target, TEXT_BYTES_MAX);
-        put_text(&mut out, login_tag::PROTOCOL, &self.protocol, TEXT_BYTES_MAX);
-        put_optional(&mut out, login_tag::USER, self.user.as_deref(), TEXT_BYTES_MAX);
+        put_text(
+            &mut out,
+            login_tag::PROTOCOL,
+            &self.protocol,
+            TEXT_BYTES_MAX,
+        );
+        put_optional(
+            &mut out,
+            login_tag::USER,
+            self.user.as_deref(),
+            TEXT_BYTES_MAX,
+        );
         let application = self.application.as_deref();
-        put_optional(&mut out, login_tag::APPLICATION, application, TEXT_BYTES_MAX);
+        put_optional(
+            &mut out,
+            login_tag::APPLICATION,
+            application,
+            TEXT_BYTES_MAX,
+        );
         put_text(&mut out, login_tag::PEER, &self.peer, TEXT_BYTES_MAX);
         put_number(&mut out, login_tag::SHARD, u64::from(self.shard));
         put_number(&mut out, login_tag::READ_ONLY, u64::from(self.read_only));
@@ -676,11 +747,31 @@ impl RefusedLogin {
         if let Some(principal) = &self.principal {
             put_bytes(&mut out, login_tag::PRINCIPAL, &principal.encode());
         }
-        put_optional(&mut out, login_tag::TARGET, self.target.as_deref(), TEXT_BYTES_MAX);
-        put_text(&mut out, login_tag::PROTOCOL, &self.protocol, TEXT_BYTES_MAX);
-        put_optional(&mut out, login_tag::USER, self.user.as_deref(), TEXT_BYTES_MAX);
+        put_optional(
+            &mut out,
+            login_tag::TARGET,
+            self.target.as_deref(),
+            TEXT_BYTES_MAX,
+        );
+        put_text(
+            &mut out,
+            login_tag::PROTOCOL,
+            &self.protocol,
+            TEXT_BYTES_MAX,
+        );
+        put_optional(
+            &mut out,
+            login_tag::USER,
+            self.user.as_deref(),
+            TEXT_BYTES_MAX,
+        );
         let application = self.application.as_deref();
-        put_optional(&mut out, login_tag::APPLICATION, application, TEXT_BYTES_MAX);
+        put_optional(
+            &mut out,
+            login_tag::APPLICATION,
+            application,
+            TEXT_BYTES_MAX,
+        );
         put_text(&mut out, login_tag::PEER, &self.peer, TEXT_BYTES_MAX);
         put_number(&mut out, login_tag::SHARD, u64::from(self.shard));
         put_text(&mut out, login_tag::REASON, &self.reason, TEXT_BYTES_MAX);
@@ -741,7 +832,9 @@ impl SessionEnd {
                 _ => {}
             }
         }
-        let reason = reason.ok_or(FieldError::Missing { tag: end_tag::REASON })?;
+        let reason = reason.ok_or(FieldError::Missing {
+            tag: end_tag::REASON,
+        })?;
         Ok(Self { reason, counters })
     }
 }
@@ -749,8 +842,12 @@ impl SessionEnd {
 impl<'b> CommandRecord<'b> {
     fn decode(fields: &'b [u8]) -> Result<Self, FieldError> {
         let wire = Wire::decode(fields)?;
-        let kind = wire.kind.ok_or(FieldError::Missing { tag: wire_tag::KIND })?;
-        let unknown_kind = FieldError::UnknownValue { tag: wire_tag::KIND };
+        let kind = wire.kind.ok_or(FieldError::Missing {
+            tag: wire_tag::KIND,
+        })?;
+        let unknown_kind = FieldError::UnknownValue {
+            tag: wire_tag::KIND,
+        };
         Ok(Self {
             kind: CommandKind::from_code(kind).ok_or(unknown_kind)?,
             verdict: noted_verdict(wire.note)?,
@@ -768,9 +865,15 @@ fn noted_verdict(note: &[u8]) -> Result<Verdict, FieldError> {
         return Ok(Verdict::NotJudged);
     };
     match first? {
-        Field { tag: note_tag::VERDICT, value: [code] } => Verdict::from_code(*code)
-            .ok_or(FieldError::UnknownValue { tag: note_tag::VERDICT }),
-        _ => Err(FieldError::Missing { tag: note_tag::VERDICT }),
+        Field {
+            tag: note_tag::VERDICT,
+            value: [code],
+        } => Verdict::from_code(*code).ok_or(FieldError::UnknownValue {
+            tag: note_tag::VERDICT,
+        }),
+        _ => Err(FieldError::Missing {
+            tag: note_tag::VERDICT,
+        }),
     }
 }
 
@@ -819,7 +922,10 @@ pub(super) struct Prefix {
 
 impl Prefix {
     pub(super) fn new() -> Self {
-        Self { bytes: [0; PREFIX_BYTES_MAX], length: 0 }
+        Self {
+            bytes: [0; PREFIX_BYTES_MAX],
+            length: 0,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -860,7 +966,10 @@ impl Prefix {
     /// What stands before the wire bytes of a command.
     pub(super) fn before_command_wire(total_bytes: usize, cuts: usize, wire_bytes: usize) -> Self {
         let mut out = Self::new();
-        out.put_number(wire_tag::TOTAL_BYTES, u64::try_from(total_bytes).unwrap_or(u64::MAX));
+        out.put_number(
+            wire_tag::TOTAL_BYTES,
+            u64::try_from(total_bytes).unwrap_or(u64::MAX),
+        );
         if cuts > 0 {
             out.put_number(wire_tag::CUTS, u64::try_from(cuts).unwrap_or(u64::MAX));
         }

@@ -8,7 +8,7 @@ use ring::rand::SecureRandom;
 use thiserror::Error;
 
 /// Characters of the printed form.
-pub const SESSION_ID_CHARS: usize = 26;
+const SESSION_ID_CHARS: usize = 26;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -58,7 +58,9 @@ impl fmt::Display for SessionId {
         let mut text = String::with_capacity(SESSION_ID_CHARS);
         for index in (0..SESSION_ID_CHARS).rev() {
             let digit = (self.0 >> (index * 5)) & 31;
-            let character = usize::try_from(digit).ok().and_then(|digit| ALPHABET.get(digit));
+            let character = usize::try_from(digit)
+                .ok()
+                .and_then(|digit| ALPHABET.get(digit));
             text.push(char::from(*character.unwrap_or(&b'0')));
         }
         f.pad(&text)
@@ -106,7 +108,10 @@ mod tests {
 
     #[test]
     fn the_largest_id_is_read_and_one_more_is_refused() {
-        assert_eq!("7ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse(), Ok(SessionId(u128::MAX)));
+        assert_eq!(
+            "7ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse(),
+            Ok(SessionId(u128::MAX))
+        );
         let refused = Err::<SessionId, _>(NotASessionId);
         assert_eq!("80000000000000000000000000".parse(), refused);
         assert_eq!("01ARYZ6S4100000000000000Z".parse(), refused);

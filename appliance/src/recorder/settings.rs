@@ -56,7 +56,9 @@ impl FromStr for Durability {
             _ => text
                 .strip_prefix("bounded:")
                 .and_then(|duration| humantime::parse_duration(duration).ok())
-                .filter(|interval| (Duration::from_millis(1)..=COMMIT_INTERVAL_MAX).contains(interval))
+                .filter(|interval| {
+                    (Duration::from_millis(1)..=COMMIT_INTERVAL_MAX).contains(interval)
+                })
                 .map(Self::Bounded)
                 .ok_or(NotADurability),
         }
@@ -115,7 +117,10 @@ mod tests {
         let cases = [
             ("process", Durability::Process),
             ("strict", Durability::Strict),
-            ("bounded:50ms", Durability::Bounded(Duration::from_millis(50))),
+            (
+                "bounded:50ms",
+                Durability::Bounded(Duration::from_millis(50)),
+            ),
             ("bounded:1ms", Durability::Bounded(Duration::from_millis(1))),
             ("bounded:1m", Durability::Bounded(Duration::from_secs(60))),
         ];
@@ -127,7 +132,15 @@ mod tests {
 
     #[test]
     fn intervals_outside_their_range_are_refused() {
-        for text in ["bounded:0ms", "bounded:61s", "bounded:", "bounded", "Strict", "", "50ms"] {
+        for text in [
+            "bounded:0ms",
+            "bounded:61s",
+            "bounded:",
+            "bounded",
+            "Strict",
+            "",
+            "50ms",
+        ] {
             assert_eq!(text.parse::<Durability>(), Err(NotADurability), "{text}");
         }
     }

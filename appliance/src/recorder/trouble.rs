@@ -53,7 +53,12 @@ impl JournalUnavailable {
         if code == 0 {
             return None;
         }
-        Some(Self::ALL.into_iter().find(|trouble| trouble.code() == code).unwrap_or(Self::DiskFails))
+        Some(
+            Self::ALL
+                .into_iter()
+                .find(|trouble| trouble.code() == code)
+                .unwrap_or(Self::DiskFails),
+        )
     }
 
     /// What an error of the journal's files means.

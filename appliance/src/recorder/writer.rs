@@ -182,7 +182,10 @@ impl Journal {
     /// # Errors
     /// As for [`Recorder::open`].
     pub fn refused_login(&self, refused: &RefusedLogin) -> Result<SessionId, OpenError> {
-        let refused = RefusedLogin { shard: self.shard.0, ..refused.clone() };
+        let refused = RefusedLogin {
+            shard: self.shard.0,
+            ..refused.clone()
+        };
         let session = SessionId::generate(&self.random, runtime::unix_time())?;
         self.append_first(RecordKind::RefusedLogin, session, &refused.encode())?;
         Ok(session)
@@ -196,7 +199,9 @@ impl Journal {
     ) -> Result<(), OpenError> {
         let limit = piece_bytes_max(&self.ring.borrow());
         if fields.len() > limit {
-            return Err(OpenError::StartTooLong { bytes: fields.len() });
+            return Err(OpenError::StartTooLong {
+                bytes: fields.len(),
+            });
         }
         let header = RecordHeader {
             kind: kind.code(),
@@ -206,7 +211,9 @@ impl Journal {
             unix_micros: unix_micros(runtime::unix_time()),
         };
         self.append(&header, &[fields], self.reserved_bytes())
-            .map_err(|_| NoRoom { bytes: fields.len() })?;
+            .map_err(|_| NoRoom {
+                bytes: fields.len(),
+            })?;
         Ok(())
     }
 
@@ -224,7 +231,10 @@ impl Journal {
     /// Ring bytes that belong to the ends of open sessions. One more than there are, since a
     /// filler before the end of the ring may take as much as a record.
     fn reserved_bytes(&self) -> usize {
-        self.open_sessions.get().saturating_add(1).saturating_mul(SESSION_END_FRAME_BYTES)
+        self.open_sessions
+            .get()
+            .saturating_add(1)
+            .saturating_mul(SESSION_END_FRAME_BYTES)
     }
 
     fn sessions_max(&self) -> usize {
@@ -284,7 +294,10 @@ impl Recorder {
             return Err(OpenError::TooManySessions { limit });
         }
         let session = SessionId::generate(&journal.random, runtime::unix_time())?;
-        let start = SessionStart { shard: journal.shard.0, ..start.clone() };
+        let start = SessionStart {
+            shard: journal.shard.0,
+            ..start.clone()
+        };
         journal.open_sessions.set(open_sessions.saturating_add(1));
         if let Err(refused) =
             journal.append_first(RecordKind::SessionStart, session, &start.encode())
@@ -336,24 +349,44 @@ impl Recorder {
         note: &Note,
     ) -> Result<Recorded, NoRoom> {
         let wire = cut(wire, cuts, kind.holds_text());
-        let message = Message { kind: RecordKind::Command, number, wire: &wire };
+        let message = Message {
+            kind: RecordKind::Command,
+            number,
+            wire: &wire,
+        };
         let before_note = Prefix::before_note(kind, note.encoded().len());
         let position = self.append_pieces(&message, note.encoded().len(), |piece, is_first| {
             if is_first {
                 let total_bytes = wire.len();
-                let before_wire =
-                    Prefix::before_command_wire(total_bytes, cuts.len(), piece.len());
-                (RecordKind::Command, before_note.as_bytes(), note.encoded(), before_wire)
+                let before_wire = Prefix::before_command_wire(total_bytes, cuts.len(), piece.len());
+                (
+                    RecordKind::Command,
+                    before_note.as_bytes(),
+                    note.encoded(),
+                    before_wire,
+                )
             } else {
-                (RecordKind::CommandRest, &[], &[], Prefix::before_wire(0, piece.len()))
+                (
+                    RecordKind::CommandRest,
+                    &[],
+                    &[],
+                    Prefix::before_wire(0, piece.len()),
+                )
             }
         })?;
         let runs = u64::from(kind.runs());
         self.counters.commands = self.counters.commands.saturating_add(runs);
         let is_denial = u64::from(note.verdict() == Verdict::Refused);
         self.counters.denials = self.counters.denials.saturating_add(is_denial);
-        self.counters.bytes_received = self.counters.bytes_received.saturating_add(widen(wire.len()));
-        Ok(Recorded { number, verdict: note.verdict(), position })
+        self.counters.bytes_received = self
+            .counters
+            .bytes_received
+            .saturating_add(widen(wire.len()));
+        Ok(Recorded {
+            number,
+            verdict: note.verdict(),
+            position,
+        })
     }
 
     /// Records bytes as the agent is about to receive them, cut anywhere; `number` is the command
@@ -362,11 +395,20 @@ impl Recorder {
     /// # Errors
     /// [`NoRoom`]: wait, and call again with the same arguments.
     pub fn response(&mut self, number: u64, wire: &[u8]) -> Result<(), NoRoom> {
-        let message = Message { kind: RecordKind::Response, number, wire };
+        let message = Message {
+            kind: RecordKind::Response,
+            number,
+            wire,
+        };
         let rows = self.rows_unrecorded;
         self.append_pieces(&message, 0, |piece, is_first| {
             let rows = if is_first { rows } else { 0 };
-            (RecordKind::Response, &[], &[], Prefix::before_wire(rows, piece.len()))
+            (
+                RecordKind::Response,
+                &[],
+                &[],
+                Prefix::before_wire(rows, piece.len()),
+            )
         })?;
         self.rows_unrecorded = 0;
         self.counters.bytes_sent = self.counters.bytes_sent.saturating_add(widen(wire.len()));
@@ -397,7 +439,9 @@ impl Recorder {
         let mut done_bytes = self.resume(message);
         loop {
             let rest = message.wire.get(done_bytes..).unwrap_or_default();
-            let piece = rest.get(..rest.len().min(piece_bytes_max)).unwrap_or_default();
+            let piece = rest
+                .get(..rest.len().min(piece_bytes_max))
+                .unwrap_or_default();
             let is_first = done_bytes == 0;
             let (kind, before, note, prefix) = fields(piece, is_first);
             let parts = [before, note, prefix.as_bytes(), piece];
@@ -409,7 +453,9 @@ impl Recorder {
                     done_bytes,
                 });
                 let note_bytes = if is_first { note_bytes } else { 0 };
-                return Err(NoRoom { bytes: piece.len().saturating_add(note_bytes) });
+                return Err(NoRoom {
+                    bytes: piece.len().saturating_add(note_bytes),
+                });
             };
             done_bytes = done_bytes.saturating_add(piece.len());
             if done_bytes >= message.wire.len() {
@@ -439,8 +485,11 @@ impl Recorder {
         number: u64,
         fields: &[&[u8]],
     ) -> Result<Position, AppendError> {
-        let position =
-            self.journal.append(&self.header(kind, number), fields, self.journal.reserved_bytes())?;
+        let position = self.journal.append(
+            &self.header(kind, number),
+            fields,
+            self.journal.reserved_bytes(),
+        )?;
         self.sequence = self.sequence.saturating_add(1);
         Ok(position)
     }
@@ -461,9 +510,16 @@ impl Recorder {
         }
         let sessions_left = self.journal.open_sessions.get().saturating_sub(1);
         self.journal.open_sessions.set(sessions_left);
-        let end = SessionEnd { reason, counters: self.counters }.encode();
+        let end = SessionEnd {
+            reason,
+            counters: self.counters,
+        }
+        .encode();
         let header = self.header(RecordKind::SessionEnd, 0);
-        let keep_free = self.journal.reserved_bytes().saturating_sub(SESSION_END_FRAME_BYTES);
+        let keep_free = self
+            .journal
+            .reserved_bytes()
+            .saturating_sub(SESSION_END_FRAME_BYTES);
         if let Err(error) = self.journal.append(&header, &[end.as_bytes()], keep_free) {
             // The reserve makes this impossible; a session without an end shows as interrupted.
             tracing::error!(session = %self.session, %error, "session end was not recorded");

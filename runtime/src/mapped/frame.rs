@@ -77,6 +77,12 @@ pub enum FrameError {
     Misplaced { found: u64, expected: u64 },
 }
 
+/// The checksum of headers of files that hold frames.
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
 /// Bytes that a body of `body_bytes` takes as a frame.
 #[must_use]
 pub const fn frame_bytes(body_bytes: usize) -> usize {
@@ -127,8 +133,7 @@ pub(super) fn header_bytes(
     length_field: u32,
     checksum: u32,
 ) -> [u8; FRAME_HEADER_BYTES] {
-    let value =
-        u128::from(position) | u128::from(length_field) << 64 | u128::from(checksum) << 96;
+    let value = u128::from(position) | u128::from(length_field) << 64 | u128::from(checksum) << 96;
     value.to_le_bytes()
 }
 
@@ -163,9 +168,29 @@ struct FrameHeader {
 impl FrameHeader {
     fn read(bytes: &[u8]) -> Result<Self, FrameError> {
         let Some(header) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Err(FrameError::Truncated { have: bytes.len(), need: FRAME_HEADER_BYTES });
+            return Err(FrameError::Truncated {
+                have: bytes.len(),
+                need: FRAME_HEADER_BYTES,
+            });
         };
-        let [p0, p1, p2, p3, p4, p5, p6, p7, l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+        let [
+            p0,
+            p1,
+            p2,
+            p3,
+            p4,
+            p5,
+            p6,
+            p7,
+            l0,
+            l1,
+            l2,
+            l3,
+            c0,
+            c1,
+            c2,
+            c3,
+        ] = *header;
         Ok(Self {
             position: u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]),
             length_field: u32::from_le_bytes([l0, l1, l2, l3]),
@@ -178,10 +203,16 @@ impl FrameHeader {
         let is_filler = self.length_field & FILLER != 0;
         let announced = usize::try_from(self.length_field & !FILLER).unwrap_or(usize::MAX);
         if announced > FRAME_BODY_BYTES_MAX {
-            return Err(FrameError::TooLong { announced, limit: FRAME_BODY_BYTES_MAX });
+            return Err(FrameError::TooLong {
+                announced,
+                limit: FRAME_BODY_BYTES_MAX,
+            });
         }
         let need = frame_bytes(announced);
-        let truncated = FrameError::Truncated { have: bytes.len(), need };
+        let truncated = FrameError::Truncated {
+            have: bytes.len(),
+            need,
+        };
         if bytes.len() < need {
             return Err(truncated);
         }
@@ -234,7 +265,13 @@ impl<'b> Frames<'b> {
     #[must_use]
     pub fn new(input: &'b [u8], placement: Placement, seed: FrameSeed) -> Self {
         let resync_bytes_left = input.len().saturating_mul(RESYNC_WORK_FACTOR);
-        Self { input, offset: 0, placement, seed, resync_bytes_left }
+        Self {
+            input,
+            offset: 0,
+            placement,
+            seed,
+            resync_bytes_left,
+        }
     }
 
     /// Offset into the input of the next frame, or of the first byte that was not understood.
@@ -258,7 +295,10 @@ impl<'b> Frames<'b> {
         if is_right {
             Ok(())
         } else {
-            Err(FrameError::Misplaced { found: header.position, expected })
+            Err(FrameError::Misplaced {
+                found: header.position,
+                expected,
+            })
         }
     }
 
@@ -283,7 +323,11 @@ impl<'b> Frames<'b> {
         }
         let found = candidate < self.input.len() && self.resync_bytes_left > 0;
         self.offset = if found { candidate } else { self.input.len() };
-        Damage { offset: start, skipped_bytes: self.offset.saturating_sub(start), reason }
+        Damage {
+            offset: start,
+            skipped_bytes: self.offset.saturating_sub(start),
+            reason,
+        }
     }
 
     fn announced_at(&self, offset: usize) -> usize {

@@ -74,7 +74,9 @@ impl RingHeader {
         Ok(Self {
             capacity: read_array(fields, 0).map(u64::from_le_bytes).ok_or(short)?,
             identity: read_array(fields, 8).ok_or(short)?,
-            label: read_array(fields, 24).map(u16::from_le_bytes).ok_or(short)?,
+            label: read_array(fields, 24)
+                .map(u16::from_le_bytes)
+                .ok_or(short)?,
         })
     }
 }
@@ -126,7 +128,11 @@ impl Region {
         }?;
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| io::Error::other("mapping at address zero"))?;
-        let region = Self { base, capacity, _file: file };
+        let region = Self {
+            base,
+            capacity,
+            _file: file,
+        };
         region.touch_all();
         region.lock_in_memory();
         region.copy_in(0, &header.encode());
@@ -188,7 +194,9 @@ impl Region {
     /// Copies to `offset` of the file. Bytes that would leave the mapping are refused whole.
     fn copy_in(&self, offset: usize, bytes: &[u8]) {
         let mapped_bytes = HEADER_BYTES.saturating_add(self.capacity);
-        let is_inside = offset.checked_add(bytes.len()).is_some_and(|end| end <= mapped_bytes);
+        let is_inside = offset
+            .checked_add(bytes.len())
+            .is_some_and(|end| end <= mapped_bytes);
         debug_assert!(is_inside);
         if !is_inside {
             return;
@@ -201,7 +209,9 @@ impl Region {
     }
 
     fn run(&self, offset: usize, length: usize) -> &[u8] {
-        let is_inside = offset.checked_add(length).is_some_and(|end| end <= self.capacity);
+        let is_inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.capacity);
         debug_assert!(is_inside);
         if !is_inside {
             return &[];
@@ -229,7 +239,8 @@ impl Region {
     fn lock_in_memory(&self) {
         let mapped_bytes = HEADER_BYTES.saturating_add(self.capacity);
         // SAFETY: the range is the mapping made in `create`, whole.
-        let locked = unsafe { rustix::mm::mlock(self.base.as_ptr().cast::<c_void>(), mapped_bytes) };
+        let locked =
+            unsafe { rustix::mm::mlock(self.base.as_ptr().cast::<c_void>(), mapped_bytes) };
         if let Err(error) = locked {
             tracing::warn!(bytes = mapped_bytes, %error, "ring is not locked in memory: raise LimitMEMLOCK");
         }
@@ -241,7 +252,8 @@ impl Drop for Region {
         let mapped_bytes = HEADER_BYTES.saturating_add(self.capacity);
         // SAFETY: the range is the mapping made in `create`, whole, and no reference into it can
         // outlive `self`.
-        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), mapped_bytes) };
+        let unmapped =
+            unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), mapped_bytes) };
         debug_assert!(unmapped.is_ok());
     }
 }

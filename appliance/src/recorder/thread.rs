@@ -1,0 +1,473 @@
+//! The journal thread: drains all shards' rings to disk, and keeps the catalogue.
+//!
+//! One per process. It sleeps while there is nothing to do; while there is, it commits once per
+//! interval, or sooner when a ring is half full or somebody waits. When it cannot commit it keeps
+//! trying, and says so once; the rings fill meanwhile and hold the traffic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use runtime::ShardId;
+use runtime::mapped::{MappedRing, RingError, RingReader, RingSettings, RingWriter};
+use thiserror::Error;
+
+use super::drain::{DrainError, Recovered, RingDrain};
+use super::index::{CatalogueError, Index};
+use super::recovery::{self, JournalLock, RecoveryError};
+use super::session_id::NoRandomness;
+use super::settings::{COMMIT_INTERVAL_DEFAULT, Durability, RING_BYTES_MIN, RecordingSettings};
+use super::trouble::JournalUnavailable;
+
+/// Requests that may wait for the thread: more than there are shards.
+const REQUESTS_MAX: usize = 4096;
+
+/// How long the thread sleeps when nothing happens. It is woken by whatever does.
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
+
+/// Pause before a failed commit is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often counters of running sessions reach the catalogue.
+const CATALOGUE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why recording could not start. The appliance must not accept anything then.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("ring of {ring_bytes} bytes is smaller than {RING_BYTES_MIN}")]
+    RingTooSmall { ring_bytes: usize },
+    #[error("cannot recover what the last run left")]
+    Recovery(#[from] RecoveryError),
+    #[error("cannot open the catalogue")]
+    Catalogue(#[from] CatalogueError),
+    #[error("cannot start the journal thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a shard got no ring.
+#[derive(Debug, Error)]
+pub enum OpenJournalError {
+    #[error("cannot make the ring of a shard")]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    #[error(transparent)]
+    Unavailable(#[from] JournalUnavailable),
+}
+
+/// Why [`JournalThread::stop`] or [`JournalHandle::flush`] did not do all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FlushError {
+    /// What is in the rings stays there, and is recovered at the next start.
+    #[error(transparent)]
+    Unavailable(#[from] JournalUnavailable),
+    #[error("the journal thread did not answer in time")]
+    TimedOut,
+}
+
+enum Request {
+    Drain {
+        reader: RingReader,
+        identity: [u8; 16],
+        shard: u16,
+    },
+    Flush(SyncSender<Result<(), JournalUnavailable>>),
+    Stop,
+}
+
+/// The running thread. Dropping it without [`Self::stop`] leaves it running to the end of the
+/// process.
+pub struct JournalThread {
+    handle: JournalHandle,
+    thread: JoinHandle<Result<(), JournalUnavailable>>,
+    recovered: Recovered,
+}
+
+/// How shards and the control plane reach the journal thread. Any thread.
+#[derive(Clone)]
+pub struct JournalHandle {
+    requests: SyncSender<Request>,
+    thread: Thread,
+    settings: Arc<RecordingSettings>,
+}
+
+impl JournalThread {
+    /// Recovers what the last run left, brings the catalogue up to date, then starts the thread.
+    ///
+    /// Blocks until all of that is done: nothing may be accepted before.
+    ///
+    /// # Errors
+    /// When another process records here, or what was left cannot be made durable (a full disk,
+    /// say): it is kept where it is.
+    pub fn start(settings: RecordingSettings) -> Result<Self, StartError> {
+        if settings.ring_bytes < RING_BYTES_MIN {
+            return Err(StartError::RingTooSmall {
+                ring_bytes: settings.ring_bytes,
+            });
+        }
+        let lock = recovery::prepare_directories(&settings)?;
+        let recovered = recovery::recover_all(&settings)?;
+        let mut index = Index::open(&settings.catalogue)?;
+        index.catch_up(&settings.journal_directory)?;
+        let settings = Arc::new(settings);
+        let (requests, incoming) = sync_channel(REQUESTS_MAX);
+        let worker = Worker {
+            settings: Arc::clone(&settings),
+            incoming,
+            rings: Vec::new(),
+            index,
+            flushes: Vec::new(),
+            is_stopping: false,
+            trouble: None,
+            catalogue_written: runtime::now(),
+            catalogue_fails: false,
+            _lock: lock,
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || worker.run())
+            .map_err(StartError::Thread)?;
+        let handle = JournalHandle {
+            requests,
+            thread: thread.thread().clone(),
+            settings,
+        };
+        Ok(Self {
+            handle,
+            thread,
+            recovered,
+        })
+    }
+
+    #[must_use]
+    pub fn handle(&self) -> &JournalHandle {
+        &self.handle
+    }
+
+    /// What the start found in the rings of the run before.
+    #[must_use]
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Drains what is left and ends the thread. Call it when the shards are gone.
+    ///
+    /// # Errors
+    /// When not everything could be committed; it stays in the rings.
+    pub fn stop(self) -> Result<(), FlushError> {
+        let gone = FlushError::Unavailable(JournalUnavailable::ThreadGone);
+        // A thread that is gone already is found by the join.
+        let _ = self.handle.send(Request::Stop);
+        self.thread
+            .join()
+            .map_err(|_| gone)?
+            .map_err(FlushError::Unavailable)
+    }
+}
+
+impl JournalHandle {
+    pub(super) fn durability(&self) -> Durability {
+        self.settings.durability
+    }
+
+    pub(super) fn make_ring(&self, shard: ShardId) -> Result<RingWriter, OpenJournalError> {
+        let mut identity = [0; 16];
+        SystemRandom::new()
+            .fill(&mut identity)
+            .map_err(|_| NoRandomness)?;
+        let path = self.ring_path(shard, identity);
+        let settings = RingSettings {
+            ring_bytes: self.settings.ring_bytes,
+            identity,
+            label: shard.0,
+        };
+        let (writer, reader) = MappedRing::create(&path, &settings, self.thread.clone())?;
+        self.send(Request::Drain {
+            reader,
+            identity,
+            shard: shard.0,
+        })?;
+        Ok(writer)
+    }
+
+    /// Every ring of every run has a name of its own.
+    fn ring_path(&self, shard: ShardId, identity: [u8; 16]) -> PathBuf {
+        let identity = u128::from_be_bytes(identity);
+        let name = format!(
+            "shard-{:03}-{identity:032x}.{}",
+            shard.0,
+            recovery::RING_EXTENSION
+        );
+        self.settings.ring_directory.join(name)
+    }
+
+    /// Waits until everything recorded before the call is committed and in the catalogue.
+    ///
+    /// Blocks; not for shards.
+    ///
+    /// # Errors
+    /// What keeps it from being so.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Request::Flush(reply))?;
+        match answer.recv_timeout(timeout) {
+            Ok(outcome) => outcome.map_err(FlushError::Unavailable),
+            Err(RecvTimeoutError::Timeout) => Err(FlushError::TimedOut),
+            Err(RecvTimeoutError::Disconnected) => Err(JournalUnavailable::ThreadGone.into()),
+        }
+    }
+
+    fn send(&self, request: Request) -> Result<(), JournalUnavailable> {
+        self.requests
+            .try_send(request)
+            .map_err(|_| JournalUnavailable::ThreadGone)?;
+        self.thread.unpark();
+        Ok(())
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    settings: Arc<RecordingSettings>,
+    incoming: Receiver<Request>,
+    rings: Vec<RingDrain>,
+    index: Index,
+    flushes: Vec<SyncSender<Result<(), JournalUnavailable>>>,
+    is_stopping: bool,
+    trouble: Option<JournalUnavailable>,
+    catalogue_written: Instant,
+    catalogue_fails: bool,
+    _lock: JournalLock,
+}
+
+impl Worker {
+    fn run(mut self) -> Result<(), JournalUnavailable> {
+        loop {
+            self.take_requests();
+            if self.is_stopping {
+                return self.finish();
+            }
+            if self.rings.iter().any(RingDrain::has_pending) {
+                self.gather();
+            } else if self.flushes.is_empty() && !self.is_catalogue_due() {
+                self.idle();
+                continue;
+            }
+            // Whoever asked until now is served by this round.
+            self.take_requests();
+            self.drain();
+            self.keep_catalogue();
+            self.answer_flushes();
+            self.forget_finished();
+            if self.trouble.is_some() {
+                self.rest();
+            }
+        }
+    }
+
+    fn take_requests(&mut self) {
+        loop {
+            match self.incoming.try_recv() {
+                Ok(Request::Drain {
+                    reader,
+                    identity,
+                    shard,
+                }) => {
+                    let ring = RingDrain::new(reader, identity, shard);
+                    ring.set_trouble(self.trouble);
+                    self.rings.push(ring);
+                }
+                Ok(Request::Flush(reply)) => self.flushes.push(reply),
+                Ok(Request::Stop) => self.is_stopping = true,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn is_urgent(&mut self) -> bool {
+        self.take_requests();
+        self.is_stopping || !self.flushes.is_empty()
+    }
+
+    /// Sleeps until something is appended, demanded or requested.
+    fn idle(&mut self) {
+        let may_sleep = self.rings.iter().all(|ring| ring.arm(1));
+        if may_sleep && !self.is_urgent() {
+            runtime::mapped::park(self.idle_wait());
+        }
+        self.disarm();
+        self.forget_finished();
+    }
+
+    fn idle_wait(&self) -> Duration {
+        if self.index.has_changes() {
+            CATALOGUE_INTERVAL
+        } else {
+            IDLE_WAIT
+        }
+    }
+
+    /// Lets records gather for one commit: until the interval is over, a ring is half full, or
+    /// somebody waits.
+    fn gather(&mut self) {
+        let interval = match self.settings.durability {
+            Durability::Bounded(interval) => interval,
+            Durability::Process | Durability::Strict => COMMIT_INTERVAL_DEFAULT,
+        };
+        let deadline = runtime::now() + interval;
+        while !self.is_urgent() {
+            let left = deadline.saturating_duration_since(runtime::now());
+            if left.is_zero() || !self.rings.iter().all(RingDrain::arm_at_half) {
+                break;
+            }
+            runtime::mapped::park(left);
+        }
+        self.disarm();
+    }
+
+    /// Waits before the next try, but not for a request.
+    fn rest(&mut self) {
+        let deadline = runtime::now() + RETRY_PAUSE;
+        while !self.is_urgent() {
+            let left = deadline.saturating_duration_since(runtime::now());
+            if left.is_zero() {
+                break;
+            }
+            runtime::mapped::park(left);
+        }
+    }
+
+    fn disarm(&self) {
+        self.rings.iter().for_each(RingDrain::disarm);
+    }
+
+    /// One group commit: all rings are written, then all files synced, then all room given back.
+    fn drain(&mut self) {
+        if self.index.is_overfull() {
+            self.set_trouble(Some(JournalUnavailable::CatalogueFails), None);
+            return;
+        }
+        let settings = Arc::clone(&self.settings);
+        let mut failure = None;
+        for ring in &mut self.rings {
+            failure = ring.write(&settings).err().or(failure);
+        }
+        for ring in &mut self.rings {
+            match ring.sync(settings.durability) {
+                Ok(()) => {
+                    if let Some(batch) = ring.commit(settings.rotate_bytes) {
+                        self.index.apply(batch);
+                    }
+                }
+                Err(error) => {
+                    ring.abandon();
+                    failure = Some(error);
+                }
+            }
+        }
+        self.set_trouble(failure.as_ref().map(DrainError::trouble), failure.as_ref());
+    }
+
+    /// Tells the shards, and the operator when it is news.
+    fn set_trouble(&mut self, trouble: Option<JournalUnavailable>, cause: Option<&DrainError>) {
+        if self.trouble != trouble {
+            let directory = self.settings.journal_directory.display();
+            match (trouble, cause) {
+                (Some(trouble), Some(cause)) => tracing::error!(
+                    %directory, reason = %trouble, error = %chain(cause),
+                    "nothing can be recorded: new work is refused, traffic is held when the ring is full"
+                ),
+                (Some(trouble), None) => tracing::error!(
+                    %directory, reason = %trouble,
+                    "nothing can be recorded: new work is refused, traffic is held when the ring is full"
+                ),
+                (None, _) => tracing::info!(%directory, "recording goes on"),
+            }
+            self.trouble = trouble;
+        }
+        self.rings.iter().for_each(|ring| ring.set_trouble(trouble));
+    }
+
+    fn is_catalogue_due(&self) -> bool {
+        let age = runtime::now().saturating_duration_since(self.catalogue_written);
+        self.index.has_changes() && age >= CATALOGUE_INTERVAL
+    }
+
+    fn keep_catalogue(&mut self) {
+        let everything = self.is_catalogue_due() || !self.flushes.is_empty() || self.is_stopping;
+        let written = if everything {
+            self.catalogue_written = runtime::now();
+            self.index.write_all()
+        } else if self.index.has_news() {
+            self.index.write_news()
+        } else {
+            return;
+        };
+        match written {
+            Ok(()) => self.catalogue_fails = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.catalogue_fails, true) {
+                    tracing::error!(
+                        error = %chain(&error),
+                        "the catalogue cannot be written; records are kept, and listed later"
+                    );
+                }
+            }
+        }
+    }
+
+    fn outcome(&self) -> Result<(), JournalUnavailable> {
+        let catalogue = self
+            .catalogue_fails
+            .then_some(JournalUnavailable::CatalogueFails);
+        self.trouble.or(catalogue).map_or(Ok(()), Err)
+    }
+
+    fn answer_flushes(&mut self) {
+        let outcome = self.outcome();
+        for reply in self.flushes.drain(..) {
+            // Whoever asked may have given up.
+            let _ = reply.try_send(outcome);
+        }
+    }
+
+    /// Lets go of rings whose shard is gone and which are empty.
+    fn forget_finished(&mut self) {
+        let (finished, rings) = std::mem::take(&mut self.rings)
+            .into_iter()
+            .partition(RingDrain::is_finished);
+        self.rings = rings;
+        let finished: Vec<RingDrain> = finished;
+        for ring in finished {
+            if let Err(error) = ring.remove() {
+                tracing::warn!(error = %chain(&error), "an empty ring is left behind");
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(), JournalUnavailable> {
+        self.drain();
+        self.keep_catalogue();
+        self.answer_flushes();
+        self.forget_finished();
+        self.outcome()
+    }
+}
+
+/// An error with its sources, for a log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
