@@ -43,6 +43,23 @@ impl Request {
     const fn ends_copy(self) -> bool {
         matches!(self, Self::CopyDone | Self::CopyFail)
     }
+
+    /// Kept in the queue for its place alone: it has no reply of its own.
+    #[inline]
+    const fn is_silent(self) -> bool {
+        matches!(self, Self::CopyDone | Self::CopyFail | Self::Flush)
+    }
+}
+
+/// What to do with a message that was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Forward,
+    /// The server would ignore it, so it is not sent. That is more than thrift: PostgreSQL raises
+    /// an interrupt that was held while it read (`statement_timeout`) on whatever message comes
+    /// next. On CopyData outside of a COPY it would answer ErrorResponse and ReadyForQuery that
+    /// belong to no request, and everything behind would be paired with the wrong command.
+    Drop,
 }
 
 /// On whose behalf a request goes to the server.
@@ -110,7 +127,8 @@ pub enum SequenceError {
     /// The server accepted a probe that it had to refuse.
     #[error("a probe was answered with {}", got.name())]
     ProbeAccepted { got: BackendTag },
-    /// Whether the server will discard this request cannot be known (see "Doubtful Syncs").
+    /// Whether the server will discard this request cannot be known (see "Doubtful Syncs" and
+    /// "Flush").
     #[error("the server may or may not answer {got:?}")]
     Ambiguous { got: Request },
     /// Nothing can follow Terminate or a fatal error.
@@ -118,11 +136,13 @@ pub enum SequenceError {
     Ended,
 }
 
-/// A COPY in which the client may not send commands.
+/// Where a message was out of place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyState {
     CopyIn,
     CopyBoth,
+    /// A command is unanswered that may be a COPY; its data must wait for CopyInResponse.
+    Undecided,
 }
 
 /// How far the oldest request has been answered.
@@ -134,7 +154,8 @@ enum Progress {
     AwaitColumns,
     /// Rows of a statement.
     Rows,
-    /// Query: a statement is complete; another may follow.
+    /// Query: a statement is complete; another may follow. FunctionCall: its result has come, and
+    /// its transaction can still fail to commit.
     BetweenStatements,
     /// The server reads CopyData.
     CopyIn,
@@ -187,7 +208,7 @@ enum Step {
 ///              ──G──▶ CopyIn ──C──▶ done
 ///              ──H──▶ CopyOut(d*) ──c──▶ CopyOutDone ──C──▶ done
 /// Sync         ──Z──▶ done          or ──E──▶ AwaitReady ──Z──▶ done
-/// FunctionCall ──V──▶ AwaitReady ──Z──▶ done
+/// FunctionCall ──V──▶ BetweenStatements ──Z──▶ done
 /// Query        ──I──▶ BetweenStatements ──Z──▶ done
 ///              ──C──▶ BetweenStatements (and from there again T, C, G, H, W)
 ///              ──T──▶ Rows(D*, T again for a rule's second query) ──C──▶ BetweenStatements
@@ -201,26 +222,34 @@ enum Step {
 /// ```
 ///
 /// After an error in an extended request PostgreSQL discards Query and FunctionCall like anything
-/// else (`ignore_till_sync`); only Sync ends that, and Terminate is obeyed. Flush is never
-/// answered. CopyData, CopyDone and CopyFail outside of a COPY are ignored.
+/// else (`ignore_till_sync`); only Sync ends that, and Terminate is obeyed.
 ///
 /// # COPY IN
 ///
-/// While the server reads CopyData it ignores Flush and Sync. A Sync that went out behind the
-/// command, before anybody knew it was a COPY, is therefore swallowed: it is given back by
-/// [`drain_discarded`](Self::drain_discarded) when the COPY is complete. Any other message than
-/// these and CopyDone, CopyFail makes PostgreSQL end the connection, so it is refused here.
+/// The data of a COPY may come only when CopyInResponse has, and what comes after its end is
+/// [dropped](Fate::Drop): PostgreSQL would ignore it, but see there. While the server reads
+/// CopyData it ignores Flush and Sync. A Sync that went out behind the command, before anybody knew
+/// it was a COPY, is therefore swallowed: it is given back by
+/// [`drain_discarded`](Self::drain_discarded) when the COPY is complete. Any command makes
+/// PostgreSQL end the connection then, so it is refused here.
 ///
 /// # Doubtful Syncs
 ///
-/// When a COPY fails that had Syncs sent into it, nobody but the server knows whether it had read
-/// them before it failed (then they are swallowed) or not (then each is answered). These Syncs stay
-/// in the queue as doubtful. The first reply that is not ReadyForQuery settles it. Until then the
-/// only thing that is uncertain is how many ReadyForQuery come, so as long as all of those belong
-/// to the client, nothing slips. What could slip is refused as [`SequenceError::Ambiguous`]: a
-/// Hidden Sync behind a doubtful one, and an extended request that would be discarded in the one
-/// case and executed in the other. [`is_quiescent`](Self::is_quiescent) is false while there is a
-/// doubt.
+/// When a COPY fails that had Syncs sent behind it before CopyInResponse, nobody but the server
+/// knows whether it had read them before it failed (then they are swallowed) or not (then each is
+/// answered). These Syncs stay in the queue as doubtful. The first reply that is not ReadyForQuery
+/// settles it. Until then the only thing that is uncertain is how many ReadyForQuery come, so as
+/// long as all of those belong to the client, nothing slips. What could slip is refused as
+/// [`SequenceError::Ambiguous`]: a Hidden Sync behind a doubtful one, and an extended request that
+/// would be discarded in the one case and executed in the other.
+///
+/// # Flush
+///
+/// Has no reply, but it can fail: an interrupt that was held is raised on it, and then everything
+/// up to Sync is discarded. With an extended request or a Sync behind it that is the same as if
+/// that one had failed. A Query or FunctionCall behind it would be discarded in the one case and
+/// executed in the other, so it is refused as ambiguous: after Flush, the sequence must go on or end
+/// in Sync. A Flush that has nothing to flush is dropped.
 ///
 /// Scope: per upstream connection. The queue is bounded by the caller through [`len`](Self::len),
 /// the list of the discarded by draining it.
@@ -233,6 +262,8 @@ pub struct Pipeline<T> {
     progress: Progress,
     statements: u32,
     reading: Reading,
+    /// Extended requests have been answered, and no ReadyForQuery since.
+    in_sequence: bool,
     /// How many of the Syncs at the head of the queue (behind a failed Query, if that is the
     /// oldest) may have been swallowed.
     doubtful: usize,
@@ -248,28 +279,37 @@ impl<T: Copy> Pipeline<T> {
             progress: Progress::AwaitFirst,
             statements: 0,
             reading: Reading::Commands,
+            in_sequence: false,
             doubtful: 0,
             discarded: VecDeque::new(),
             status,
         }
     }
 
-    /// How many requests are kept, the ends of COPY among them.
+    /// How many requests are kept, Flush and the ends of COPY among them.
     #[inline]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether no request is kept, which is not yet to say that the server is at rest.
+    /// Whether nothing is kept, which is not yet to say that the server is at rest.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether the server has answered everything and executes what comes next.
+    /// Whether no answer is due: none will come unless something is sent. A doubtful Sync does not
+    /// count, since waiting for it could be in vain.
     #[inline]
     pub fn is_quiescent(&self) -> bool {
-        self.queue.is_empty() && self.reading == Reading::Commands
+        self.queue.is_empty() || self.pending().nth(self.doubtful).is_none()
+    }
+
+    /// Whether the server has said ReadyForQuery to everything: nothing is due or in doubt, no
+    /// sequence of extended requests is open, nothing is being discarded.
+    #[inline]
+    pub fn is_at_rest(&self) -> bool {
+        self.queue.is_empty() && !self.in_sequence && self.reading == Reading::Commands
     }
 
     /// Status in the last ReadyForQuery.
@@ -281,7 +321,7 @@ impl<T: Copy> Pipeline<T> {
     /// The request whose answer is due next.
     #[inline]
     pub fn oldest(&self) -> Option<Pending<T>> {
-        self.queue.front().copied()
+        self.pending().next()
     }
 
     /// All unanswered requests, oldest first.
@@ -289,13 +329,13 @@ impl<T: Copy> Pipeline<T> {
         self.queue
             .iter()
             .copied()
-            .filter(|pending| !pending.request.ends_copy())
+            .filter(|pending| !pending.request.is_silent())
     }
 
     /// Whether the server reads CopyData, and its end has not been sent.
     #[inline]
     pub fn in_copy_in(&self) -> bool {
-        self.progress == Progress::CopyIn && !self.copy_end_is_sent()
+        self.open_copy() == Some(CopyState::CopyIn)
     }
 
     /// Whether the server discards what comes, until Sync.
@@ -316,77 +356,108 @@ impl<T: Copy> Pipeline<T> {
         self.discarded.drain(..)
     }
 
-    /// Notes a message that goes to the server.
+    /// Notes a message that is to go to the server.
     ///
     /// # Errors
     /// When PostgreSQL would end the connection for it, when its fate cannot be known, or after the
-    /// end. The message must not be sent.
+    /// end. The message must not be sent, and the connection is over.
     #[inline]
     pub fn handle_frontend(
         &mut self,
         request: Request,
         origin: Origin,
         tag: T,
-    ) -> Result<(), SequenceError> {
+    ) -> Result<Fate, SequenceError> {
         match self.reading {
             Reading::Terminated | Reading::Ended => return Err(SequenceError::Ended),
             Reading::Commands | Reading::UntilSync | Reading::PerhapsUntilSync => {}
         }
-        self.check_copy(request)?;
         let pending = Pending {
             request,
             origin,
             tag,
         };
-        match request {
-            Request::CopyData | Request::Flush => Ok(()),
-            Request::Terminate => {
+        match (request, self.open_copy()) {
+            (Request::Terminate, _) => {
                 self.reading = Reading::Terminated;
-                Ok(())
+                Ok(Fate::Forward)
             }
-            Request::CopyDone | Request::CopyFail => {
-                if self.reading == Reading::Commands && !self.queue.is_empty() {
+            (Request::CopyData, Some(_))
+            | (Request::CopyDone, Some(_))
+            | (Request::CopyFail, Some(CopyState::CopyIn)) => {
+                if request.ends_copy() {
                     self.queue.push_back(pending);
                 }
-                Ok(())
+                Ok(Fate::Forward)
             }
-            Request::Sync => self.handle_sync(pending),
-            Request::Query
-            | Request::Parse
-            | Request::Bind
-            | Request::Describe(_)
-            | Request::Execute
-            | Request::Close
-            | Request::FunctionCall => self.handle_command(pending),
+            (Request::Sync | Request::Flush, Some(CopyState::CopyIn)) => Ok(Fate::Drop),
+            (got, Some(state)) => Err(SequenceError::OutOfSequence { got, state }),
+            (got @ (Request::CopyData | Request::CopyDone | Request::CopyFail), None) => {
+                if self.may_begin_copy() {
+                    let state = CopyState::Undecided;
+                    return Err(SequenceError::OutOfSequence { got, state });
+                }
+                Ok(Fate::Drop)
+            }
+            (Request::Flush, None) => Ok(self.handle_flush(pending)),
+            (Request::Sync, None) => self.handle_sync(pending),
+            (
+                Request::Query
+                | Request::Parse
+                | Request::Bind
+                | Request::Describe(_)
+                | Request::Execute
+                | Request::Close
+                | Request::FunctionCall,
+                None,
+            ) => self.handle_command(pending),
         }
     }
 
-    fn handle_sync(&mut self, sync: Pending<T>) -> Result<(), SequenceError> {
+    fn handle_flush(&mut self, flush: Pending<T>) -> Fate {
+        let executes_copy = self.queue.front().map(|front| front.request) == Some(Request::Execute);
+        let useful = self.reading == Reading::Commands
+            && self.queue.back().is_some_and(|last| {
+                last.request.is_extended() || (last.request.ends_copy() && executes_copy)
+            });
+        if useful {
+            self.queue.push_back(flush);
+            Fate::Forward
+        } else {
+            Fate::Drop
+        }
+    }
+
+    fn handle_sync(&mut self, sync: Pending<T>) -> Result<Fate, SequenceError> {
         if self.doubtful > 0 && sync.origin != Origin::Client {
             return Err(SequenceError::Ambiguous { got: Request::Sync });
         }
         self.reading = Reading::Commands;
         self.queue.push_back(sync);
-        Ok(())
+        Ok(Fate::Forward)
     }
 
-    fn handle_command(&mut self, pending: Pending<T>) -> Result<(), SequenceError> {
+    fn handle_command(&mut self, pending: Pending<T>) -> Result<Fate, SequenceError> {
+        let got = pending.request;
         match self.reading {
-            Reading::UntilSync => self.discarded.push_back(pending),
-            Reading::PerhapsUntilSync => {
-                return Err(SequenceError::Ambiguous {
-                    got: pending.request,
-                });
+            Reading::UntilSync => {
+                self.discarded.push_back(pending);
+                return Ok(Fate::Drop);
             }
-            Reading::Commands | Reading::Terminated | Reading::Ended => {
-                self.queue.push_back(pending);
-            }
+            Reading::PerhapsUntilSync => return Err(SequenceError::Ambiguous { got }),
+            Reading::Commands | Reading::Terminated | Reading::Ended => {}
         }
-        Ok(())
+        let behind_flush = self.queue.back().map(|last| last.request) == Some(Request::Flush);
+        if behind_flush && !got.is_extended() {
+            return Err(SequenceError::Ambiguous { got });
+        }
+        self.queue.push_back(pending);
+        Ok(Fate::Forward)
     }
 
-    /// Refuses what PostgreSQL would end the connection for while it reads the data of a COPY.
-    fn check_copy(&self, got: Request) -> Result<(), SequenceError> {
+    /// The COPY whose data the server reads, unless its end has been sent.
+    #[inline]
+    fn open_copy(&self) -> Option<CopyState> {
         let state = match self.progress {
             Progress::CopyIn => CopyState::CopyIn,
             Progress::CopyBoth => CopyState::CopyBoth,
@@ -396,24 +467,31 @@ impl<T: Copy> Pipeline<T> {
             | Progress::BetweenStatements
             | Progress::CopyOut
             | Progress::CopyOutDone
-            | Progress::AwaitReady => return Ok(()),
+            | Progress::AwaitReady => return None,
         };
-        let legal = match got {
-            Request::CopyData | Request::CopyDone | Request::Terminate => true,
-            Request::CopyFail | Request::Sync | Request::Flush => state == CopyState::CopyIn,
-            Request::Query
-            | Request::Parse
+        (!self.copy_end_is_sent()).then_some(state)
+    }
+
+    /// Whether an unanswered request may still turn out to be a COPY FROM STDIN.
+    fn may_begin_copy(&self) -> bool {
+        let mut pending = self.pending();
+        let oldest = pending.next().is_some_and(|oldest| match oldest.request {
+            Request::Query => self.progress != Progress::AwaitReady,
+            Request::Execute => self.progress == Progress::AwaitFirst,
+            Request::Parse
             | Request::Bind
             | Request::Describe(_)
-            | Request::Execute
             | Request::Close
-            | Request::FunctionCall => false,
-        };
-        if legal || (state == CopyState::CopyIn && self.copy_end_is_sent()) {
-            Ok(())
-        } else {
-            Err(SequenceError::OutOfSequence { got, state })
-        }
+            | Request::Sync
+            | Request::Flush
+            | Request::FunctionCall
+            | Request::CopyData
+            | Request::CopyDone
+            | Request::CopyFail
+            | Request::Terminate => false,
+        });
+        oldest
+            || pending.any(|pending| matches!(pending.request, Request::Query | Request::Execute))
     }
 
     fn copy_end_is_sent(&self) -> bool {
@@ -445,7 +523,10 @@ impl<T: Copy> Pipeline<T> {
         if self.doubtful > 0 && got != BackendTag::ReadyForQuery {
             self.settle_doubt(got)?;
         }
-        let Some(front) = self.oldest() else {
+        if let Some(flush) = self.take_flush(got) {
+            return Ok(Reply::Answer(flush));
+        }
+        let Some(front) = self.queue.front().copied() else {
             return Err(SequenceError::Unexplained { got, awaited: None });
         };
         let Some(step) = step(front.request, self.progress, got) else {
@@ -493,13 +574,42 @@ impl<T: Copy> Pipeline<T> {
                 self.fail(front.request)?;
             }
         }
-        if let BackendEvent::ReadyForQuery(status) = event {
-            self.status = status;
+        match event {
+            BackendEvent::ReadyForQuery(status) => {
+                self.status = status;
+                self.in_sequence = false;
+            }
+            BackendEvent::Tagged(_) | BackendEvent::FatalErrorResponse => {
+                self.in_sequence |= front.request.is_extended();
+            }
         }
         Ok(Reply::Answer(answer))
     }
 
-    /// Drops the oldest request, and the ends of COPY behind it that ended none.
+    /// A reply has come: a Flush at the head was passed, unless the reply is its own failure.
+    #[inline]
+    fn take_flush(&mut self, got: BackendTag) -> Option<Answer<T>> {
+        let flush = *self
+            .queue
+            .front()
+            .filter(|front| front.request == Request::Flush)?;
+        self.queue.pop_front();
+        if got != BackendTag::ErrorResponse || !self.queue.is_empty() {
+            return None;
+        }
+        self.stop_reading(Reading::UntilSync);
+        Some(Answer {
+            tag: flush.tag,
+            request: flush.request,
+            origin: flush.origin,
+            statement: 0,
+            completes_statement: false,
+            completes_request: true,
+            fails: true,
+        })
+    }
+
+    /// Drops the oldest request, and the end of COPY behind it that ended none.
     #[inline]
     fn pop(&mut self) {
         let popped = self.queue.pop_front();
@@ -520,11 +630,11 @@ impl<T: Copy> Pipeline<T> {
         }
     }
 
-    /// Syncs at the head of the queue; ends of COPY between them do not count.
+    /// Syncs at the head of the queue; what is silent between them does not count.
     fn leading_syncs(&self) -> usize {
         self.queue
             .iter()
-            .take_while(|pending| pending.request == Request::Sync || pending.request.ends_copy())
+            .take_while(|pending| pending.request == Request::Sync || pending.request.is_silent())
             .filter(|pending| pending.request == Request::Sync)
             .count()
     }
@@ -543,7 +653,7 @@ impl<T: Copy> Pipeline<T> {
         while let Some(front) = self.queue.front().copied() {
             match front.request {
                 Request::Sync => self.discarded.push_back(front),
-                Request::CopyDone | Request::CopyFail => {}
+                Request::Flush | Request::CopyDone | Request::CopyFail => {}
                 Request::Query
                 | Request::Parse
                 | Request::Bind
@@ -551,7 +661,6 @@ impl<T: Copy> Pipeline<T> {
                 | Request::Execute
                 | Request::Close
                 | Request::FunctionCall
-                | Request::Flush
                 | Request::CopyData
                 | Request::Terminate => break,
             }
@@ -574,6 +683,7 @@ impl<T: Copy> Pipeline<T> {
             match self.queue.pop_front() {
                 Some(end) if end.request == Request::CopyDone => break,
                 Some(sync) if sync.request == Request::Sync => self.discarded.push_back(sync),
+                Some(flush) if flush.request == Request::Flush => {}
                 // The end was not sent, or was CopyFail, or a command came before it.
                 Some(_) | None => {
                     let awaited = Some(front.request);
@@ -607,6 +717,7 @@ impl<T: Copy> Pipeline<T> {
             match pending.request {
                 Request::Sync => syncs = syncs.saturating_add(1),
                 Request::CopyDone | Request::CopyFail => break,
+                Request::Flush => {}
                 Request::Query
                 | Request::Parse
                 | Request::Bind
@@ -614,7 +725,6 @@ impl<T: Copy> Pipeline<T> {
                 | Request::Execute
                 | Request::Close
                 | Request::FunctionCall
-                | Request::Flush
                 | Request::CopyData
                 | Request::Terminate => return 0,
             }
@@ -644,17 +754,24 @@ impl<T: Copy> Pipeline<T> {
                     return Ok(());
                 }
                 self.queue.pop_front();
-                if !front.request.ends_copy() {
+                if !front.request.is_silent() {
                     self.discarded.push_back(front);
                 }
             }
             self.stop_reading(Reading::UntilSync);
             return Ok(());
         }
+        while self
+            .queue
+            .front()
+            .is_some_and(|front| front.request.is_silent())
+        {
+            self.queue.pop_front();
+        }
         let mut behind = self
             .queue
             .iter()
-            .filter(|pending| !pending.request.ends_copy())
+            .filter(|pending| !pending.request.is_silent())
             .skip(doubtful);
         match behind.next() {
             Some(pending) if pending.request == Request::Sync => {}
@@ -739,8 +856,8 @@ fn step(request: Request, progress: Progress, got: BackendTag) -> Option<Step> {
         },
         Request::Sync => (got == B::ReadyForQuery).then_some(Step::RequestComplete),
         Request::FunctionCall => match (progress, got) {
-            (P::AwaitFirst, B::FunctionCallResponse) => Some(Step::Continue(P::AwaitReady)),
-            (P::AwaitReady, B::ReadyForQuery) => Some(Step::RequestComplete),
+            (P::AwaitFirst, B::FunctionCallResponse) => Some(Step::Continue(P::BetweenStatements)),
+            (P::BetweenStatements | P::AwaitReady, B::ReadyForQuery) => Some(Step::RequestComplete),
             _ => None,
         },
         // Never the oldest: these are not kept, or dropped when they come to the head.
@@ -751,3 +868,6 @@ fn step(request: Request, progress: Progress, got: BackendTag) -> Option<Step> {
         | Request::Terminate => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
