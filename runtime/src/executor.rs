@@ -11,21 +11,23 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::process::{Resource, getrlimit};
 
-use crate::panics::{Panicked, catch, contain};
-use crate::{poller, timer};
+use crate::panics::{Panicked, catch, contain, count};
+use crate::{poller, timer, turn};
 
-/// How long a task may run while sockets wait, before `yield_if_needed` gives way.
-///
-/// 1 ms: with glommio's default of 100 ms an echo behind a busy task took 400 ms, with 1 ms it took
-/// 4 ms, for 5 to 8 % of CPU under load (platform measurements of November 2026).
-const PREEMPT_AFTER: Duration = Duration::from_millis(1);
+/// The executor's own preemption timer, set beyond any run; `turn.rs` says why and what stands in
+/// for it.
+const PREEMPT_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Bytes that the executor registers for its own file buffers.
 ///
 /// The least it accepts. They are pinned on three rings, and the data path does not use them.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// Locked memory that one executor needs; accounted per user, and given back late.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Worker threads per shard behind [`run_blocking`].
 ///
@@ -73,7 +75,7 @@ pub enum StartError {
     IoUringRefused,
     #[error(
         "the limit of locked memory is {limit} bytes and at least {needed} bytes are needed: \
-         set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`"
+         set LimitMEMLOCK=infinity in the unit"
     )]
     MemoryLock { limit: u64, needed: u64 },
     #[error("{requested} shards requested, at most {limit} are possible")]
@@ -167,7 +169,7 @@ where
     F: Fn(ShardId) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    check_kernel()?;
+    check_system()?;
     let cpus = allowed_cpus().map_err(StartError::Affinity)?;
     let count = config.count.map_or(cpus.len(), NonZeroUsize::get);
     if u16::try_from(count).is_err() {
@@ -219,11 +221,6 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
     .detach();
 }
 
-/// Lets other tasks run if this one had its share of time; otherwise costs two loads.
-pub async fn yield_if_needed() {
-    glommio::yield_if_needed().await;
-}
-
 /// Runs `work` on one of the shard's worker threads: name resolution, big parses.
 ///
 /// Dropping the future does not stop the work.
@@ -236,6 +233,7 @@ pub async fn run_blocking<T: Send + 'static>(
     glommio::executor()
         .spawn_blocking(move || catch(work))
         .await
+        .inspect_err(|_| count())
 }
 
 fn run_shard<F, Fut>(
@@ -257,7 +255,7 @@ where
         }
     };
     executor.run(async move {
-        let sockets = match poller::start() {
+        let sockets = match turn::start().and_then(|()| poller::start()) {
             Ok(driver) => driver,
             Err(source) => {
                 // As above.
@@ -292,26 +290,27 @@ fn make_executor(shard: ShardId, cpu: usize) -> Result<LocalExecutor, StartError
         .preempt_timer(PREEMPT_AFTER)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .make()
-        .map_err(|error| start_error(shard, error))
+        .map_err(|error| StartError::Executor {
+            shard,
+            source: error.into(),
+        })
 }
 
-fn start_error(shard: ShardId, error: GlommioError<()>) -> StartError {
-    if let GlommioError::ReactorError(glommio::ReactorErrorKind::MemLockLimit(limit, needed)) =
-        error
-    {
-        return StartError::MemoryLock { limit, needed };
-    }
-    let source = error.into();
-    StartError::Executor { shard, source }
-}
-
-/// Says what is wrong with this kernel before an executor fails in less clear words.
-fn check_kernel() -> Result<(), StartError> {
+/// Says what is missing before an executor fails in less clear words.
+fn check_system() -> Result<(), StartError> {
     let release = rustix::system::uname();
     if let Some((major, minor)) = kernel_version(&release.release().to_string_lossy())
         && (major, minor) < KERNEL_OLDEST
     {
         return Err(StartError::KernelTooOld { major, minor });
+    }
+    if let Some(limit) = getrlimit(Resource::Memlock).current
+        && limit < MEMLOCK_BYTES_MIN
+    {
+        return Err(StartError::MemoryLock {
+            limit,
+            needed: MEMLOCK_BYTES_MIN,
+        });
     }
     match io_uring::IoUring::new(2).map_err(|error| error.raw_os_error()) {
         Err(Some(EPERM | ENOSYS)) => Err(match disabled_sysctl() {

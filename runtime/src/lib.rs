@@ -13,6 +13,7 @@ mod panics;
 
 mod clock;
 mod timer;
+mod turn;
 
 mod chunk;
 mod send_queue;
@@ -32,7 +33,7 @@ pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
 pub use clock::{now, unix_time};
 pub use executor::{
     RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, run_blocking, spawn,
-    start_shards, yield_if_needed,
+    start_shards,
 };
 pub use listener::{ListenAddress, Listener, listen_socket};
 pub use mailbox::{
@@ -42,3 +43,4 @@ pub use panics::{PanicLocation, Panicked, contain, install_panic_hook, panics_co
 pub use published::{Published, Subscription};
 pub use stream::{Keepalive, PeerAddress, Stream};
 pub use timer::{DeadlinePassed, Timer, with_deadline};
+pub use turn::yield_if_needed;

@@ -81,13 +81,18 @@ pub fn install_panic_hook() {
     }));
 }
 
+/// Counts a panic on this shard.
+pub(crate) fn count() {
+    CONTAINED.set(CONTAINED.get() + 1);
+}
+
 /// Runs `f` and turns a panic into a value, counting it.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panicked> {
     CONTAINING.set(CONTAINING.get() + 1);
     let outcome = catch_unwind(AssertUnwindSafe(f));
     CONTAINING.set(CONTAINING.get() - 1);
     outcome.map_err(|payload| {
-        CONTAINED.set(CONTAINED.get() + 1);
+        count();
         let location = LAST_LOCATION.take();
         // A payload is any type, so dropping it runs foreign code that may panic again. The
         // payload of that second panic is forgotten: a leak is better than a loop.

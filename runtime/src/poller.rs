@@ -16,6 +16,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 
 use crate::slab::{Key, Slab};
 use crate::timer::keep_waker;
+use crate::turn;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_WAIT: usize = 256;
@@ -149,6 +150,7 @@ pub(crate) fn start() -> io::Result<impl Future<Output = io::Error> + 'static> {
             if let Err(error) = watched.readable().await {
                 return error.into();
             }
+            turn::begin();
             loop {
                 match epoll::wait(
                     &watched.get_ref().0,

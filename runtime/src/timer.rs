@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::clock::now;
+use crate::turn;
 
 thread_local! {
     static TIMERS: Timers = const {
@@ -227,6 +228,7 @@ pub(crate) async fn drive() {
     let mut alarm = None;
     poll_fn(|cx| {
         TIMERS.with(|timers| {
+            turn::begin();
             keep_waker(&timers.driver, cx);
             loop {
                 let now = now();

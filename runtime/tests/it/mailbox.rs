@@ -74,7 +74,7 @@ fn a_dropped_reply_is_no_answer() {
 }
 
 /// Parks this thread until the future is ready.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {

@@ -6,9 +6,12 @@
     reason = "clippy exempts functions marked as tests, not what they call"
 )]
 
+mod limits;
+mod listeners;
 mod mailbox;
 mod panics;
 mod published;
+mod pump;
 mod streams;
 mod timers;
 
@@ -17,10 +20,20 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use runtime::{ListenAddress, Listener, ShardsConfig, Stream};
+use runtime::{ListenAddress, Listener, ShardsConfig, Stream, Timer};
 
-/// Runs `test` on a shard of its own; a panic in it fails the test.
+/// Runs `test` on a shard of its own; a panic in it, or in a task that it spawned and that has run,
+/// fails the test.
 pub(crate) fn on_a_shard<F, Fut>(test: F)
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    on_a_shard_with_panics(0, test);
+}
+
+/// As [`on_a_shard`], where so many panics are meant to be contained.
+pub(crate) fn on_a_shard_with_panics<F, Fut>(panics: u64, test: F)
 where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = ()> + 'static,
@@ -28,10 +41,14 @@ where
     let config = ShardsConfig {
         count: NonZeroUsize::new(1),
     };
-    runtime::start_shards(config, move |_| test())
-        .unwrap()
-        .join()
-        .unwrap();
+    let shards = runtime::start_shards(config, move |_| {
+        let test = test.clone();
+        async move {
+            test().await;
+            assert_eq!(runtime::panics_contained(), panics);
+        }
+    });
+    shards.unwrap().join().unwrap();
 }
 
 /// Long enough for any machine; a test that reaches it has failed.
@@ -69,4 +86,29 @@ pub(crate) async fn recv_up_to(stream: &mut Stream, count: usize) -> Vec<u8> {
         }
     }
     all
+}
+
+/// Runs `test` in a process of its own, since what it changes or counts belongs to the process.
+/// `name` is the path of the calling test.
+pub(crate) fn in_a_process_of_its_own(name: &str, test: impl FnOnce()) {
+    const MARK: &str = "RUNTIME_TEST_CHILD";
+    if std::env::var_os(MARK).is_some() {
+        return test();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(MARK, "1")
+        .output()
+        .unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "no test is called {name}");
+}
+
+/// Lets the shard's other tasks and its sockets run.
+pub(crate) async fn pause(millis: u64) {
+    Timer::at(runtime::now() + Duration::from_millis(millis))
+        .expired()
+        .await;
 }
