@@ -6,4 +6,5 @@ pub mod config;
 pub mod downstream;
 pub mod identity;
 pub mod recorder;
+pub mod transport;
 pub mod upstream;

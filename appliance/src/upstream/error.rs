@@ -4,6 +4,11 @@
 
 use std::io;
 
+use codecs::postgres::DecodeError;
+use codecs::postgres::backend::ErrorFields;
+
+use crate::transport::HandshakeError;
+
 /// Cloned into every lease that fails for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
@@ -72,30 +77,19 @@ pub enum AuthenticationFailure {
     Scram,
     #[error("the target could not prove that it knows the password")]
     ServerSignature,
+    #[error("no key could be derived from the password")]
+    KeyDerivation,
 }
 
 /// Why there is no TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
     #[error("the target does not offer TLS")]
     NotOffered,
-    /// The stuffing attack of CVE-2021-23222.
-    #[error("{count} bytes came before the handshake")]
-    EarlyBytes { count: usize },
-    #[error("the certificate is signed by nobody we trust")]
-    UnknownIssuer,
-    #[error("the certificate is for another host")]
-    WrongHost,
-    #[error("the certificate is not valid at this time")]
-    OutsideValidity,
-    #[error("the certificate cannot be used")]
-    BadCertificate,
-    #[error("the target ended the handshake with an alert")]
-    Alert,
-    #[error("the host name cannot be verified in a certificate")]
+    #[error("the target's host is not a name that a certificate can be checked for")]
     HostNotVerifiable,
-    #[error("the handshake is not acceptable")]
-    Handshake,
+    #[error("{0}")]
+    Handshake(HandshakeError),
 }
 
 /// What a hostile or broken server did.
@@ -138,5 +132,107 @@ impl std::fmt::Display for SqlState {
 impl std::fmt::Debug for SqlState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+impl UpstreamError {
+    pub(super) fn protocol(phase: Phase, violation: Violation) -> Self {
+        Self::Protocol { phase, violation }
+    }
+
+    /// A connection that failed after it was made.
+    pub(super) fn from_io(phase: Phase, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Self::TimedOut { phase };
+        }
+        Self::Lost { phase }
+    }
+
+    pub(super) fn from_decode(phase: Phase, error: &DecodeError) -> Self {
+        let violation = if error.is_limit() {
+            Violation::TooLong
+        } else {
+            Violation::Malformed
+        };
+        Self::Protocol { phase, violation }
+    }
+
+    /// What an ErrorResponse means in `phase`. Its texts are not looked at.
+    pub(super) fn from_response(phase: Phase, fields: &ErrorFields<'_>) -> Self {
+        match fields.sqlstate().and_then(SqlState::from_wire) {
+            Some(sqlstate) => Self::Refused { phase, sqlstate },
+            None => Self::protocol(phase, Violation::Malformed),
+        }
+    }
+
+    pub(super) fn from_handshake(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::TimedOut => Self::TimedOut { phase: Phase::Tls },
+            HandshakeError::Ended | HandshakeError::Connection { .. } => {
+                Self::Lost { phase: Phase::Tls }
+            }
+            HandshakeError::EarlyBytes { .. }
+            | HandshakeError::TooLong { .. }
+            | HandshakeError::Certificate(_)
+            | HandshakeError::Alert { .. }
+            | HandshakeError::NoProtocol
+            | HandshakeError::NotAcceptable => Self::Tls(TlsFailure::Handshake(error)),
+        }
+    }
+
+    /// Whether the target itself is away or turns everybody down, so that the next attempt should
+    /// wait: not so when the fault lies with one account or one session's settings.
+    pub(super) fn concerns_target(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Unresolved
+            | Self::TimedOut { .. }
+            | Self::Lost { .. }
+            | Self::Tls(_)
+            | Self::Protocol { .. } => true,
+            // Insufficient resources (too many connections), not in the required state, operator
+            // intervention (shutting down, starting up), system and internal errors.
+            Self::Refused { .. } => self.is_refusal_of(&["53", "55", "57", "58", "XX"]),
+            Self::AuthenticationFailed(_)
+            | Self::QueueTimedOut
+            | Self::QueueFull
+            | Self::Draining => false,
+        }
+    }
+
+    /// Whether logging in with the same account again can only fail again, until an operator
+    /// changes something: wrong password, no such database.
+    pub(super) fn concerns_account(&self) -> bool {
+        matches!(self, Self::AuthenticationFailed(_)) || self.is_refusal_of(&["28", "3D"])
+    }
+
+    /// Whether the connection had gone, or was taken from us, rather than the exchange failed.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Lost { .. }) || self.is_refusal_of(&["57"])
+    }
+
+    fn is_refusal_of(&self, classes: &[&str]) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. }
+            if classes.iter().any(|class| sqlstate.is_class(class)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sqlstate_is_five_digits_or_capitals() {
+        assert_eq!(SqlState::from_wire(b"57P01").unwrap().as_str(), "57P01");
+        for code in [
+            &b"57P0"[..],
+            b"57P011",
+            b"57p01",
+            b"57P0\n",
+            b"",
+            b"28\xc3\xa90",
+        ] {
+            assert_eq!(SqlState::from_wire(code), None);
+        }
     }
 }

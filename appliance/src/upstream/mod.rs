@@ -3,12 +3,26 @@
 //! No file outside this folder opens a connection to a target, and none outside sees the
 //! credentials that are used there.
 
+mod attribution;
+mod cancel;
+mod conversation;
 mod credentials;
+mod dial;
+mod endpoint;
 mod error;
+mod login;
+mod pool;
+mod resolve;
+mod session;
 mod settings;
 mod tls;
 
+pub use attribution::{Attribution, AttributionError, AttributionStatements};
+pub use cancel::{CancelHandle, cancel};
+pub use conversation::Parameters;
 pub use credentials::{Account, ChannelBinding};
 pub use error::{AuthenticationFailure, Phase, SqlState, TlsFailure, UpstreamError, Violation};
+pub use pool::{Lease, LeaseRequest, Outcome, Pools, TargetStatus};
+pub use session::{SessionSettings, SettingsError};
 pub use settings::{Address, Host, PoolSettings, TargetSettings};
 pub use tls::{ALPN_POSTGRESQL, ClientCertificate, Roots, Tls, TlsMode, TlsSetupError};

@@ -1,0 +1,197 @@
+//! A connection while it belongs to one session, and its way back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use codecs::postgres::backend::ParameterStatus;
+use runtime::{now, spawn};
+
+use super::target::{PoolKey, Slot};
+use crate::transport::Transport;
+use crate::upstream::attribution::Attribution;
+use crate::upstream::cancel::CancelHandle;
+use crate::upstream::conversation::{Conversation, Exchange, Parameters};
+use crate::upstream::credentials::Account;
+use crate::upstream::dial::{BackendKey, Established, ServerAddress, has_forced_settings};
+use crate::upstream::error::{Phase, UpstreamError, Violation};
+use crate::upstream::settings::TargetSettings;
+
+/// How long the server may take to forget a session. Dropping many temporary tables takes a while.
+const RESET_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection that is closed holds its slot, so that the server has ended the old
+/// session before it sees a new one.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A connection of the pool, in whichever state.
+pub(super) struct Connection {
+    pub(super) conversation: Conversation,
+    pub(super) key: Rc<PoolKey>,
+    /// As it was when the connection was made.
+    pub(super) target: Arc<TargetSettings>,
+    pub(super) account: Arc<Account>,
+    server: ServerAddress,
+    backend_key: Option<BackendKey>,
+    pub(super) retire_at: Instant,
+    pub(super) idle_since: Instant,
+    slot: Slot,
+}
+
+/// How a session left its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing pending, outside a transaction, every message of the server read to its end, and
+    /// nothing done that `DISCARD ALL` does not undo: no LOAD, dblink, `setseed`, code in
+    /// untrusted languages, or cancel request that may still be on its way.
+    Clean,
+    /// Anything else.
+    Tainted,
+}
+
+/// An upstream connection that belongs to one session.
+///
+/// Dropping it ends the connection: that is always safe, and never the way of an orderly session.
+#[must_use]
+pub struct Lease(Box<Connection>);
+
+impl Lease {
+    pub(super) fn new(connection: Box<Connection>) -> Self {
+        Self(connection)
+    }
+
+    /// Nothing is unread or unsent: the session starts at a message boundary, outside a
+    /// transaction.
+    pub fn transport(&mut self) -> &mut Transport {
+        &mut self.0.conversation.transport
+    }
+
+    /// What the server last reported, including the `application_name` of the attribution.
+    pub fn parameters(&self) -> &Parameters {
+        self.0.conversation.parameters()
+    }
+
+    /// Keeps the list current: the server does not report again what has not changed since.
+    ///
+    /// # Errors
+    /// `TooManyMessages` when the server reports more settings than any PostgreSQL has.
+    pub fn handle_parameter_status(
+        &mut self,
+        status: &ParameterStatus<'_>,
+    ) -> Result<(), UpstreamError> {
+        self.0
+            .conversation
+            .parameters_mut()
+            .set(status)
+            .ok_or_else(|| UpstreamError::protocol(Phase::Startup, Violation::TooManyMessages))
+    }
+
+    /// The server's process, as its log names it; `None` for servers that cannot cancel.
+    pub fn process_id(&self) -> Option<u32> {
+        self.0.backend_key.as_ref().map(|key| key.process_id)
+    }
+
+    /// What [`cancel`](crate::upstream::cancel()) takes, on whichever shard; `None` for servers
+    /// that cannot cancel.
+    pub fn cancel_handle(&self) -> Option<CancelHandle> {
+        let connection = &self.0;
+        let key = connection.backend_key.clone()?;
+        Some(CancelHandle {
+            target: connection.target.clone(),
+            account: connection.account.clone(),
+            server: connection.server.clone(),
+            key,
+        })
+    }
+
+    /// Gives the connection back. The reset goes on in the background.
+    pub fn finish(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Clean => spawn(reset(self.0)),
+            Outcome::Tainted => self.0.close(),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        established: Established,
+        key: Rc<PoolKey>,
+        target: Arc<TargetSettings>,
+        account: Arc<Account>,
+        retire_at: Instant,
+        slot: Slot,
+    ) -> Box<Self> {
+        let Established {
+            conversation,
+            key: backend_key,
+            server,
+        } = established;
+        Box::new(Self {
+            conversation,
+            key,
+            target,
+            account,
+            server,
+            backend_key,
+            retire_at,
+            idle_since: now(),
+            slot,
+        })
+    }
+
+    pub(super) async fn attribute(
+        &mut self,
+        attribution: &Attribution,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
+        let statements = attribution.statements();
+        let exchange = Exchange {
+            phase: Phase::Attribution,
+            deadline,
+        };
+        self.conversation
+            .query(exchange, &statements.sql, statements.count)
+            .await
+    }
+
+    /// Whether the connection may be handed out, as far as can be seen without a round trip.
+    pub(super) fn is_usable(&mut self) -> bool {
+        now() < self.retire_at && self.conversation.check_idle(Phase::Reset).is_ok()
+    }
+
+    /// Says goodbye to the server in the background.
+    pub(super) fn close(self: Box<Self>) {
+        let Self {
+            conversation, slot, ..
+        } = *self;
+        spawn(async move {
+            conversation.close(now() + CLOSE_DEADLINE).await;
+            drop(slot);
+        });
+    }
+}
+
+/// Brings a connection back to the state after log-in, or closes it.
+async fn reset(mut connection: Box<Connection>) {
+    let Some(pool) = connection.slot.pool() else {
+        return;
+    };
+    if pool.is_draining() || now() >= connection.retire_at {
+        return connection.close();
+    }
+    let exchange = Exchange {
+        phase: Phase::Reset,
+        deadline: now() + RESET_DEADLINE,
+    };
+    let discarded = connection
+        .conversation
+        .query(exchange, "DISCARD ALL", 1)
+        .await;
+    if discarded.is_ok() && has_forced_settings(connection.conversation.parameters()) {
+        connection.idle_since = now();
+        pool.take_back(connection);
+    } else {
+        connection.close();
+    }
+}

@@ -1,0 +1,165 @@
+//! Connections to targets, made ahead of need, leased, reset and used again. Per shard.
+//!
+//! ```text
+//!            ┌──────────── warm ─────────────┐
+//!          dial ──▶ leased ──finish(Clean)──▶ reset ──▶ idle ──▶ leased ...
+//!                     │ └─finish(Tainted), drop, a failed reset or check, age ──▶ closed
+//! ```
+//!
+//! A connection exists only with a [`Slot`](target::Slot) of its target, so the cap holds whatever
+//! happens to it. Slots and connections that become free go to whoever has waited longest.
+
+mod lease;
+mod setback;
+mod target;
+mod ticket;
+mod upkeep;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use runtime::now;
+
+use super::attribution::Attribution;
+use super::credentials::Account;
+use super::dial::Dialer;
+use super::error::UpstreamError;
+use super::session::SessionSettings;
+use super::settings::TargetSettings;
+use target::TargetPool;
+
+pub use lease::{Lease, Outcome};
+pub use target::TargetStatus;
+
+/// The pools of one shard.
+///
+/// Dropping it ends its upkeep; leases that are out stay usable and are closed when they end.
+pub struct Pools(Rc<Shared>);
+
+/// What a session asks for.
+pub struct LeaseRequest<'r> {
+    pub target: &'r Arc<TargetSettings>,
+    /// One of the target's accounts, from [`TargetSettings::account_for`].
+    pub account: &'r Arc<Account>,
+    pub settings: &'r SessionSettings,
+    pub attribution: &'r Attribution,
+    /// Everything included: waiting, connecting, attribution.
+    pub deadline: Instant,
+}
+
+struct Shared {
+    dialer: Dialer,
+    targets: RefCell<HashMap<String, Rc<TargetPool>>>,
+    draining: Cell<bool>,
+}
+
+impl Pools {
+    /// Starts the upkeep on this shard. There is nothing to keep up before
+    /// [`retarget`](Self::retarget) or the first lease.
+    pub fn new() -> Self {
+        let shared = Rc::new(Shared {
+            dialer: Dialer::default(),
+            targets: RefCell::default(),
+            draining: Cell::new(false),
+        });
+        runtime::spawn(upkeep::run(Rc::downgrade(&shared)));
+        Self(shared)
+    }
+
+    /// Takes the targets of a new configuration, all of them.
+    ///
+    /// Connections that it no longer describes are closed: idle ones now, leased ones when they
+    /// come back. Connections to each target's own account are made ahead of need from here on.
+    pub fn retarget<'t>(&self, targets: impl IntoIterator<Item = &'t Arc<TargetSettings>>) {
+        let mut described = HashMap::new();
+        for target in targets {
+            described.insert(target.name.as_str(), target);
+        }
+        for (name, pool) in self.0.pools() {
+            if !described.contains_key(name.as_str()) {
+                pool.retarget(None);
+            }
+        }
+        for target in described.into_values() {
+            let pool = self.0.pool(target);
+            pool.retarget(Some(target));
+            upkeep::refill(&self.0, &pool);
+        }
+    }
+
+    /// A connection of one's own, with the session's settings and attribution in force.
+    ///
+    /// # Errors
+    /// The real reason where there is one: while a target turns down connections, sessions that
+    /// need a new one fail at once with what it said last.
+    pub async fn lease(&self, request: &LeaseRequest<'_>) -> Result<Lease, UpstreamError> {
+        let pool = self.0.pool(request.target);
+        loop {
+            if self.0.draining.get() {
+                return Err(UpstreamError::Draining);
+            }
+            let acquired = pool.acquire(&self.0, request).await?;
+            upkeep::refill(&self.0, &pool);
+            let (mut connection, reused) = match acquired {
+                target::Acquired::Used(connection) => (connection, true),
+                target::Acquired::New(connection) => (connection, false),
+            };
+            match connection
+                .attribute(request.attribution, request.deadline)
+                .await
+            {
+                Ok(()) => return Ok(Lease::new(connection)),
+                // The server may have gone since the last look, and nothing of the session has
+                // reached it yet.
+                Err(error) if reused && error.ends_connection() && now() < request.deadline => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends all that no session holds, and refuses new leases from here on.
+    pub fn drain(&self) {
+        self.0.draining.set(true);
+        for (_, pool) in self.0.pools() {
+            pool.drain();
+        }
+    }
+
+    /// One entry per target that has or had connections.
+    pub fn status(&self) -> Vec<TargetStatus> {
+        self.0
+            .pools()
+            .iter()
+            .map(|(name, pool)| pool.status(name))
+            .collect()
+    }
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn pools(&self) -> Vec<(String, Rc<TargetPool>)> {
+        let targets = self.targets.borrow();
+        targets
+            .iter()
+            .map(|(name, pool)| (name.clone(), pool.clone()))
+            .collect()
+    }
+
+    fn pool(&self, target: &Arc<TargetSettings>) -> Rc<TargetPool> {
+        let mut targets = self.targets.borrow_mut();
+        if let Some(pool) = targets.get(&target.name) {
+            return pool.clone();
+        }
+        let pool = Rc::new(TargetPool::new(target.clone()));
+        targets.insert(target.name.clone(), pool.clone());
+        pool
+    }
+}

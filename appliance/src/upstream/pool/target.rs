@@ -1,0 +1,549 @@
+//! The connections of one target on one shard: how many there are, who gets the next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::now;
+
+use super::lease::Connection;
+use super::setback::Setbacks;
+use super::ticket::{Granted, Ticket};
+use super::{LeaseRequest, Shared};
+use crate::upstream::credentials::{Account, Identity};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::session::SessionSettings;
+use crate::upstream::settings::TargetSettings;
+
+/// Distinct pairs of account and session settings that one target remembers. The one that was not
+/// used for longest makes room for a new one, and its idle connections are closed.
+const KEYS_MAX: usize = 64;
+
+/// What makes two connections of a target interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PoolKey {
+    pub(super) account: Identity,
+    pub(super) settings: SessionSettings,
+}
+
+/// The connections of one target.
+pub(super) struct TargetPool {
+    state: RefCell<State>,
+    draining: Cell<bool>,
+    /// Whether a task makes connections ahead of need: one at a time, to be gentle with a server
+    /// that has just come back.
+    warming: Cell<bool>,
+}
+
+struct State {
+    /// `None` once the configuration has no such target any more.
+    target: Option<Arc<TargetSettings>>,
+    /// Slots that exist: connections in whichever state, and those being made.
+    open: usize,
+    keys: Vec<KeyState>,
+    queue: VecDeque<Rc<Ticket>>,
+    setbacks: Setbacks,
+    /// Connections made so far.
+    made: u32,
+}
+
+/// Connections of one key that nobody uses.
+type Idle = Vec<Box<Connection>>;
+
+struct KeyState {
+    key: Rc<PoolKey>,
+    /// The one that came back last is last, and goes first: the others grow old and are closed.
+    idle: Idle,
+    leased_at: Instant,
+}
+
+/// The right to have one connection. Dropping it lets the next in the queue have one.
+pub(super) struct Slot(Weak<TargetPool>);
+
+pub(super) enum Acquired {
+    Used(Box<Connection>),
+    New(Box<Connection>),
+}
+
+/// A connection that is to be made.
+pub(super) struct Opening {
+    pub(super) slot: Slot,
+    pub(super) key: Rc<PoolKey>,
+    pub(super) target: Arc<TargetSettings>,
+    pub(super) account: Arc<Account>,
+}
+
+/// What there is to say about one target's pool. Per shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetStatus {
+    pub name: String,
+    /// Connections in whichever state, and those being made.
+    pub open: usize,
+    pub idle: usize,
+    /// Leases in the queue.
+    pub waiting: usize,
+    /// What the last attempt to connect failed with, until one succeeds.
+    pub setback: Option<UpstreamError>,
+}
+
+impl TargetPool {
+    pub(super) fn new(target: Arc<TargetSettings>) -> Self {
+        let state = State {
+            target: Some(target),
+            open: 0,
+            keys: Vec::new(),
+            queue: VecDeque::new(),
+            setbacks: Setbacks::default(),
+            made: 0,
+        };
+        Self {
+            state: RefCell::new(state),
+            draining: Cell::default(),
+            warming: Cell::default(),
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub(super) fn warming(&self) -> &Cell<bool> {
+        &self.warming
+    }
+
+    /// A connection for the request: an idle one, a new one, or whichever comes after waiting.
+    pub(super) async fn acquire(
+        self: &Rc<Self>,
+        shared: &Shared,
+        request: &LeaseRequest<'_>,
+    ) -> Result<Acquired, UpstreamError> {
+        let key = self.remember(request);
+        if let Some(connection) = self.take_idle(&key) {
+            return Ok(Acquired::Used(connection));
+        }
+        self.refuse_in_pause(&key)?;
+        let slot = match self.take_slot(request.target.pool.connections_max) {
+            Some(slot) => slot,
+            None => match self.wait(&key, request).await? {
+                Granted::Used(connection) => return Ok(Acquired::Used(connection)),
+                Granted::Room(slot) => slot,
+                Granted::Refused(error) => return Err(error),
+            },
+        };
+        let (target, account) = (request.target.clone(), request.account.clone());
+        let opening = Opening {
+            slot,
+            key,
+            target,
+            account,
+        };
+        self.open(shared, opening, request.deadline)
+            .await
+            .map(Acquired::New)
+    }
+
+    /// Makes a connection, unless the target has just turned one down.
+    pub(super) async fn open(
+        &self,
+        shared: &Shared,
+        opening: Opening,
+        deadline: Instant,
+    ) -> Result<Box<Connection>, UpstreamError> {
+        let Opening {
+            slot,
+            key,
+            target,
+            account,
+        } = opening;
+        self.refuse_in_pause(&key)?;
+        let connect_deadline = now() + target.pool.connect_deadline;
+        let dialled = shared
+            .dialer
+            .dial(
+                &target,
+                &account,
+                &key.settings,
+                deadline.min(connect_deadline),
+            )
+            .await;
+        // Invariant: `slot` outlives the borrow, since dropping it borrows again.
+        let mut state = self.state.borrow_mut();
+        match dialled {
+            Ok(established) => {
+                state.setbacks.handle_success(key.account);
+                state.made = state.made.wrapping_add(1);
+                let retire_at = now() + spread(target.pool.lifetime, state.made);
+                Ok(Connection::new(
+                    established,
+                    key,
+                    target,
+                    account,
+                    retire_at,
+                    slot,
+                ))
+            }
+            Err(error) => {
+                // That a session could not wait says nothing about the target.
+                let impatient =
+                    matches!(error, UpstreamError::TimedOut { .. }) && deadline < connect_deadline;
+                if !impatient {
+                    state.setbacks.handle_failure(key.account, &error, now());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a connection that was reset, or made ahead of need, and gives it to whoever waits.
+    pub(super) fn take_back(&self, mut connection: Box<Connection>) {
+        let mut state = self.state.borrow_mut();
+        if self.draining.get() || !state.describes(&connection) || !connection.is_usable() {
+            drop(state);
+            return connection.close();
+        }
+        match state.first_waiting() {
+            Some(ticket) if ticket.key == connection.key => {
+                state.queue.pop_front();
+                drop(state);
+                ticket.grant(Granted::Used(connection));
+            }
+            // Who waited longest needs another kind of connection, and gets the slot.
+            Some(_) => {
+                drop(state);
+                connection.close();
+            }
+            None => {
+                if let Err(connection) = state.keep(connection) {
+                    drop(state);
+                    connection.close();
+                }
+            }
+        }
+    }
+
+    /// Takes new settings, or none when the target is gone.
+    pub(super) fn retarget(self: &Rc<Self>, target: Option<&Arc<TargetSettings>>) {
+        let mut state = self.state.borrow_mut();
+        let same = match (&state.target, target) {
+            (Some(old), Some(new)) => old
+                .accounts()
+                .all(|account| new.still_describes(old, account)),
+            (Some(_), None) | (None, Some(_)) | (None, None) => false,
+        };
+        if !same {
+            state.setbacks = Setbacks::default();
+        }
+        state.target = target.cloned();
+        let mut closing = Vec::new();
+        for key in &mut state.keys {
+            closing.extend(key.idle.extract_if(.., |connection| {
+                !target.is_some_and(|target| {
+                    target.still_describes(&connection.target, &connection.account)
+                })
+            }));
+        }
+        drop(state);
+        closing.into_iter().for_each(Connection::close);
+        self.serve_queue();
+    }
+
+    /// Closes all that is idle and sends away who waits.
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        let mut state = self.state.borrow_mut();
+        let keys = std::mem::take(&mut state.keys);
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        keys.into_iter()
+            .flat_map(|key| key.idle)
+            .for_each(Connection::close);
+        for ticket in queue.into_iter().filter(|ticket| ticket.is_waiting()) {
+            ticket.grant(Granted::Refused(UpstreamError::Draining));
+        }
+    }
+
+    /// Closes what is dead, old, or idle for too long and not to be kept warm.
+    pub(super) fn sweep(&self) {
+        let now = now();
+        let mut state = self.state.borrow_mut();
+        let (idle_max, warm) = state.target.as_ref().map_or((Duration::ZERO, 0), |target| {
+            (target.pool.idle, target.pool.warm)
+        });
+        let mut closing = Vec::new();
+        for key in &mut state.keys {
+            closing.extend(
+                key.idle
+                    .extract_if(.., |connection| !connection.is_usable()),
+            );
+            let spare = key.idle.len().saturating_sub(warm);
+            // Those that were not used for longest stand first.
+            let unused = key.idle.iter().take(spare);
+            let unused = unused
+                .take_while(|connection| now.duration_since(connection.idle_since) >= idle_max)
+                .count();
+            closing.extend(key.idle.drain(..unused));
+        }
+        state
+            .keys
+            .retain(|key| !key.idle.is_empty() || now.duration_since(key.leased_at) < idle_max);
+        drop(state);
+        closing.into_iter().for_each(Connection::close);
+    }
+
+    /// The next connection to be made ahead of need, if one is missing and there is room for it:
+    /// for the target's own account always, for other accounts while they are in use.
+    pub(super) fn next_to_warm(self: &Rc<Self>) -> Option<Opening> {
+        if self.draining.get() {
+            return None;
+        }
+        let target = self.state.borrow().target.clone()?;
+        let account = target
+            .accounts()
+            .find(|account| self.lacks_warm(account, &target))
+            .cloned()?;
+        let key = Rc::new(PoolKey {
+            account: account.identity(),
+            settings: SessionSettings::default(),
+        });
+        self.refuse_in_pause(&key).ok()?;
+        let slot = self.take_slot(target.pool.connections_max)?;
+        let key = self.state.borrow_mut().intern(&key);
+        Some(Opening {
+            slot,
+            key,
+            target,
+            account,
+        })
+    }
+
+    /// Whether nothing is left of a target that is gone.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        state.target.is_none() && state.open == 0
+    }
+
+    pub(super) fn status(&self, name: &str) -> TargetStatus {
+        let state = self.state.borrow();
+        TargetStatus {
+            name: name.to_owned(),
+            open: state.open,
+            idle: state.keys.iter().map(|key| key.idle.len()).sum(),
+            waiting: state
+                .queue
+                .iter()
+                .filter(|ticket| ticket.is_waiting())
+                .count(),
+            setback: state.setbacks.target_error().cloned(),
+        }
+    }
+
+    fn lacks_warm(&self, account: &Arc<Account>, target: &TargetSettings) -> bool {
+        let state = self.state.borrow();
+        let key = state
+            .keys
+            .iter()
+            .find(|known| known.key.account == account.identity() && known.key.settings.is_empty());
+        let own = Arc::ptr_eq(account, &target.account);
+        match key {
+            Some(key) => key.idle.len() < target.pool.warm,
+            None => own && target.pool.warm > 0,
+        }
+    }
+
+    fn remember(&self, request: &LeaseRequest<'_>) -> Rc<PoolKey> {
+        let key = PoolKey {
+            account: request.account.identity(),
+            settings: request.settings.clone(),
+        };
+        let mut state = self.state.borrow_mut();
+        let key = state.intern(&Rc::new(key));
+        let evicted = state.evict_key();
+        drop(state);
+        evicted.into_iter().for_each(Connection::close);
+        key
+    }
+
+    fn take_idle(&self, key: &PoolKey) -> Option<Box<Connection>> {
+        loop {
+            let mut state = self.state.borrow_mut();
+            let known = state.keys.iter_mut().find(|known| *known.key == *key)?;
+            let mut connection = known.idle.pop()?;
+            drop(state);
+            if connection.is_usable() {
+                return Some(connection);
+            }
+            connection.close();
+        }
+    }
+
+    fn refuse_in_pause(&self, key: &PoolKey) -> Result<(), UpstreamError> {
+        match self.state.borrow().setbacks.in_force(key.account, now()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn take_slot(self: &Rc<Self>, connections_max: usize) -> Option<Slot> {
+        let mut state = self.state.borrow_mut();
+        (state.open < connections_max.max(1)).then(|| {
+            state.open += 1;
+            Slot(Rc::downgrade(self))
+        })
+    }
+
+    async fn wait(
+        &self,
+        key: &Rc<PoolKey>,
+        request: &LeaseRequest<'_>,
+    ) -> Result<Granted, UpstreamError> {
+        let pool = &request.target.pool;
+        let ticket = self.join_queue(key, pool.queue_max)?;
+        let deadline = request.deadline.min(now() + pool.queue_deadline);
+        match ticket.wait(deadline).await {
+            Some(granted) => Ok(granted),
+            None => {
+                self.refuse_in_pause(key)?;
+                Err(UpstreamError::QueueTimedOut)
+            }
+        }
+    }
+
+    fn join_queue(&self, key: &Rc<PoolKey>, queue_max: usize) -> Result<Rc<Ticket>, UpstreamError> {
+        let ticket = Ticket::new(key.clone());
+        let mut state = self.state.borrow_mut();
+        state.queue.retain(|ticket| ticket.is_waiting());
+        if state.queue.len() >= queue_max {
+            return Err(UpstreamError::QueueFull);
+        }
+        state.queue.push_back(ticket.clone());
+        let in_the_way = state.longest_idle();
+        drop(state);
+        // It serves another key; its slot comes when it is closed.
+        if let Some(connection) = in_the_way {
+            connection.close();
+        }
+        Ok(ticket)
+    }
+
+    /// Lets those who wait have the room that a larger cap made.
+    fn serve_queue(self: &Rc<Self>) {
+        loop {
+            let mut state = self.state.borrow_mut();
+            if state.open >= state.connections_max() {
+                return;
+            }
+            let Some(ticket) = state.first_waiting() else {
+                return;
+            };
+            state.queue.pop_front();
+            state.open += 1;
+            drop(state);
+            ticket.grant(Granted::Room(Slot(Rc::downgrade(self))));
+        }
+    }
+}
+
+impl State {
+    fn connections_max(&self) -> usize {
+        self.target
+            .as_ref()
+            .map_or(usize::MAX, |target| target.pool.connections_max.max(1))
+    }
+
+    fn describes(&self, connection: &Connection) -> bool {
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.still_describes(&connection.target, &connection.account))
+    }
+
+    /// The ticket at the head of the queue, after those that were given up.
+    fn first_waiting(&mut self) -> Option<Rc<Ticket>> {
+        while let Some(ticket) = self.queue.front() {
+            if ticket.is_waiting() {
+                return Some(ticket.clone());
+            }
+            self.queue.pop_front();
+        }
+        None
+    }
+
+    fn intern(&mut self, key: &Rc<PoolKey>) -> Rc<PoolKey> {
+        let leased_at = now();
+        if let Some(known) = self.keys.iter_mut().find(|known| known.key == *key) {
+            known.leased_at = leased_at;
+            return known.key.clone();
+        }
+        let idle = Vec::new();
+        self.keys.push(KeyState {
+            key: key.clone(),
+            idle,
+            leased_at,
+        });
+        key.clone()
+    }
+
+    /// Forgets the key that was not used for longest, when there is one too many.
+    fn evict_key(&mut self) -> Idle {
+        if self.keys.len() <= KEYS_MAX {
+            return Vec::new();
+        }
+        let oldest = self
+            .keys
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, key)| key.leased_at);
+        match oldest.map(|(index, _)| index) {
+            Some(index) => self.keys.swap_remove(index).idle,
+            None => Vec::new(),
+        }
+    }
+
+    /// Makes a connection idle; gives it back when its key was forgotten meanwhile.
+    fn keep(&mut self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
+        match self
+            .keys
+            .iter_mut()
+            .find(|known| known.key == connection.key)
+        {
+            Some(known) => {
+                known.idle.push(connection);
+                Ok(())
+            }
+            None => Err(connection),
+        }
+    }
+
+    fn longest_idle(&mut self) -> Option<Box<Connection>> {
+        let key = self
+            .keys
+            .iter_mut()
+            .filter(|key| !key.idle.is_empty())
+            .min_by_key(|key| key.idle.first().map(|connection| connection.idle_since))?;
+        Some(key.idle.remove(0))
+    }
+}
+
+impl Slot {
+    /// `None` when the shard's pools are gone.
+    pub(super) fn pool(&self) -> Option<Rc<TargetPool>> {
+        self.0.upgrade()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(pool) = self.0.upgrade() else { return };
+        let mut state = pool.state.borrow_mut();
+        state.open = state.open.saturating_sub(1);
+        drop(state);
+        pool.serve_queue();
+    }
+}
+
+/// A lifetime that differs by up to an eighth between connections, so that those that were made
+/// together are not made again together.
+fn spread(lifetime: Duration, number: u32) -> Duration {
+    lifetime.saturating_sub(lifetime / 64 * (number % 8))
+}
