@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "a failed expectation ends the test"
 )]
 #![allow(
@@ -15,4 +16,5 @@
 
 mod certificates;
 mod postgres;
+mod shard;
 mod upstream;

@@ -1,0 +1,1 @@
+//! Pools: reset, caps, queues, lost servers.
