@@ -76,22 +76,32 @@ impl Backend<'_> {
         if let Self::ReadyForQuery(status) = self {
             return BackendEvent::ReadyForQuery(*status);
         }
-        if let Self::ErrorResponse(fields) = self
-            && fields.is_fatal()
-        {
-            return BackendEvent::FatalErrorResponse;
+        if let Self::ErrorResponse(fields) = self {
+            if fields.is_fatal() {
+                return BackendEvent::FatalErrorResponse;
+            }
+            if matches!(fields.sqlstate(), Some(QUERY_CANCELED | LOCK_NOT_AVAILABLE)) {
+                return BackendEvent::InterruptErrorResponse;
+            }
         }
         BackendEvent::Tagged(self.tag())
     }
 }
 
+const QUERY_CANCELED: &[u8] = b"57014";
+const LOCK_NOT_AVAILABLE: &[u8] = b"55P03";
+
 /// What the pipeline needs to know of a message: its name, and the little of its body that changes
 /// whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendEvent {
-    /// Any message but the two below. An ErrorResponse here leaves the connection alive.
+    /// Any message but those below. An ErrorResponse here leaves the connection alive.
     Tagged(BackendTag),
     ReadyForQuery(TransactionStatus),
+    /// ErrorResponse that an interrupt may have raised: `query_canceled` or `lock_not_available`.
+    /// PostgreSQL holds interrupts while it reads a message and raises them on the next, whatever
+    /// that is.
+    InterruptErrorResponse,
     /// ErrorResponse of severity FATAL or PANIC: the server closes the connection.
     FatalErrorResponse,
 }

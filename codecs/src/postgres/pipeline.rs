@@ -247,9 +247,10 @@ enum Step {
 ///
 /// Has no reply, but it can fail: an interrupt that was held is raised on it, and then everything
 /// up to Sync is discarded. With an extended request or a Sync behind it that is the same as if
-/// that one had failed. A Query or FunctionCall behind it would be discarded in the one case and
-/// executed in the other, so it is refused as ambiguous: after Flush, the sequence must go on or end
-/// in Sync. A Flush that has nothing to flush is dropped.
+/// that one had failed. If it is a Query or FunctionCall (asyncpg prepares by Parse, Describe, Flush
+/// and may send a Query next), an interrupt before it said anything is ambiguous: PostgreSQL discards
+/// what follows in the one case and executes it in the other. A Flush that has nothing to flush is
+/// dropped.
 ///
 /// Scope: per upstream connection. The queue is bounded by the caller through [`len`](Self::len),
 /// the list of the discarded by draining it.
@@ -447,10 +448,6 @@ impl<T: Copy> Pipeline<T> {
             Reading::PerhapsUntilSync => return Err(SequenceError::Ambiguous { got }),
             Reading::Commands | Reading::Terminated | Reading::Ended => {}
         }
-        let behind_flush = self.queue.back().map(|last| last.request) == Some(Request::Flush);
-        if behind_flush && !got.is_extended() {
-            return Err(SequenceError::Ambiguous { got });
-        }
         self.queue.push_back(pending);
         Ok(Fate::Forward)
     }
@@ -518,12 +515,13 @@ impl<T: Copy> Pipeline<T> {
                 | BackendTag::ParameterStatus,
             ) => return Ok(Reply::Asynchronous),
             BackendEvent::Tagged(tag) => tag,
+            BackendEvent::InterruptErrorResponse => BackendTag::ErrorResponse,
             BackendEvent::ReadyForQuery(_) => BackendTag::ReadyForQuery,
         };
         if self.doubtful > 0 && got != BackendTag::ReadyForQuery {
             self.settle_doubt(got)?;
         }
-        if let Some(flush) = self.take_flush(got) {
+        if let Some(flush) = self.take_flush(event)? {
             return Ok(Reply::Answer(flush));
         }
         let Some(front) = self.queue.front().copied() else {
@@ -579,7 +577,9 @@ impl<T: Copy> Pipeline<T> {
                 self.status = status;
                 self.in_sequence = false;
             }
-            BackendEvent::Tagged(_) | BackendEvent::FatalErrorResponse => {
+            BackendEvent::Tagged(_)
+            | BackendEvent::InterruptErrorResponse
+            | BackendEvent::FatalErrorResponse => {
                 self.in_sequence |= front.request.is_extended();
             }
         }
@@ -588,25 +588,33 @@ impl<T: Copy> Pipeline<T> {
 
     /// A reply has come: a Flush at the head was passed, unless the reply is its own failure.
     #[inline]
-    fn take_flush(&mut self, got: BackendTag) -> Option<Answer<T>> {
-        let flush = *self
-            .queue
-            .front()
-            .filter(|front| front.request == Request::Flush)?;
-        self.queue.pop_front();
-        if got != BackendTag::ErrorResponse || !self.queue.is_empty() {
-            return None;
+    fn take_flush(&mut self, event: BackendEvent) -> Result<Option<Answer<T>>, SequenceError> {
+        let Some(flush) = self.queue.front().copied() else {
+            return Ok(None);
+        };
+        if flush.request != Request::Flush {
+            return Ok(None);
         }
-        self.stop_reading(Reading::UntilSync);
-        Some(Answer {
-            tag: flush.tag,
-            request: flush.request,
-            origin: flush.origin,
-            statement: 0,
-            completes_statement: false,
-            completes_request: true,
-            fails: true,
-        })
+        self.queue.pop_front();
+        let interrupted = event == BackendEvent::InterruptErrorResponse;
+        match self.queue.front().map(|next| next.request) {
+            Some(got @ (Request::Query | Request::FunctionCall)) if interrupted => {
+                Err(SequenceError::Ambiguous { got })
+            }
+            None if interrupted => {
+                self.stop_reading(Reading::UntilSync);
+                Ok(Some(Answer {
+                    tag: flush.tag,
+                    request: flush.request,
+                    origin: flush.origin,
+                    statement: 0,
+                    completes_statement: false,
+                    completes_request: true,
+                    fails: true,
+                }))
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// Drops the oldest request, and the end of COPY behind it that ended none.

@@ -3,7 +3,7 @@
 //! A line is a message and what the pipeline must say of it. `>` goes to the server: a request (as in
 //! [`request`]; `!` before it is a probe, `~` a hidden request), then nothing if it is forwarded, `drop`,
 //! or the name of an error. Requests are numbered from 1. `<` comes from the server: a letter of
-//! PostgreSQL's (`X` for a fatal error, `Zi`, `Zt`, `Ze` for the status), then the request it belongs
+//! PostgreSQL's (`X` for a fatal error, `Ei` for an interrupt, `Zi`, `Zt`, `Ze` for the status), then the request it belongs
 //! to as letter and number, how many statements of it were complete before, and what it does:
 //! `statement`, `request`, `fails`. `-` is a list of requests given back as discarded, and `?` a property.
 
@@ -54,6 +54,7 @@ fn event(word: &str) -> BackendEvent {
         "Zt" => BackendEvent::ReadyForQuery(TransactionStatus::InTransaction),
         "Ze" => BackendEvent::ReadyForQuery(TransactionStatus::Failed),
         "X" => BackendEvent::FatalErrorResponse,
+        "Ei" => BackendEvent::InterruptErrorResponse,
         tag => BackendEvent::Tagged(BackendTag::from_byte(tag.as_bytes()[0]).unwrap()),
     }
 }
@@ -918,7 +919,7 @@ fn flush_may_fail_for_an_interrupt_that_was_held() {
          < 1 P1 request
          ? quiescent
          ? not at rest
-         < E H2 request fails
+         < Ei H2 request fails
          ? discarding
          > B drop
          - B3
@@ -950,15 +951,40 @@ fn flush_may_fail_for_an_interrupt_that_was_held() {
 }
 
 #[test]
-fn a_query_straight_behind_flush_is_refused() {
-    for word in ["Q", "F", "~Q", "!Q"] {
+fn a_query_straight_behind_flush_must_not_fail_by_an_interrupt() {
+    for word in ["Q", "F"] {
         check(&format!(
             "> P
              > H
              < 1 P1 request
-             > {word} ambiguous"
+             > {word}
+             < Ei ambiguous"
+        ));
+        check(&format!(
+            "> P
+             > H
+             < 1 P1 request
+             > {word}
+             < E {word}3 fails
+             < Z {word}3 request
+             ? at rest"
         ));
     }
+    check(
+        "> P
+         > H
+         < 1 P1 request
+         > Q
+         < T Q3
+         < Ei Q3 fails
+         < Z Q3 request",
+    );
+    check(
+        "> P
+         > H
+         < 1 P1 request
+         < E unexplained",
+    );
 }
 
 #[test]
