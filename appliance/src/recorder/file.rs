@@ -330,6 +330,12 @@ impl StoredRun {
         Frames::new(&self.bytes, placement, self.header.seed())
     }
 
+    /// The frames from `offset` of the run on, which is where an earlier walk stood. Their offsets
+    /// count from the start of the run as well.
+    pub(super) fn frames_from(&self, offset: usize) -> Frames<'_> {
+        self.frames().starting_at(offset)
+    }
+
     /// Where in the file the run starts; offsets of frames count from here.
     pub(super) fn offset(&self) -> u64 {
         self.offset

@@ -25,6 +25,12 @@ mod index;
 mod recovery;
 mod thread;
 
+mod catalogue;
+pub mod replay;
+
+pub use catalogue::{
+    Catalogue, ROWS_DEFAULT, ROWS_MAX, RefusedEntry, SessionEntry, SessionFilter, SessionState,
+};
 pub use drain::Recovered;
 pub use fields::FieldError;
 pub use file::JournalError;

@@ -8,7 +8,7 @@ use ring::rand::SecureRandom;
 use thiserror::Error;
 
 /// Characters of the printed form.
-const SESSION_ID_CHARS: usize = 26;
+pub(super) const SESSION_ID_CHARS: usize = 26;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 

@@ -28,7 +28,7 @@ use super::trouble::JournalUnavailable;
 ///
 /// Longer messages become several records, so that a reader's memory stays bounded and a record
 /// fits any ring. 256 KiB is four of the largest reads.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+pub(super) const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// What stands in a recording where a secret stood.
 const CUT_MARK: &[u8] = b"***";

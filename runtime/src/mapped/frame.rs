@@ -274,6 +274,12 @@ impl<'b> Frames<'b> {
         }
     }
 
+    /// Goes on at an offset that an earlier walk over the same bytes had.
+    #[must_use]
+    pub fn starting_at(self, offset: usize) -> Self {
+        Self { offset, ..self }
+    }
+
     /// Offset into the input of the next frame, or of the first byte that was not understood.
     #[must_use]
     pub fn offset(&self) -> usize {

@@ -1,0 +1,336 @@
+//! The catalogue's reading side: sessions and refused logins, found by whom, where and when.
+//!
+//! It never writes; what it shows is as fresh as the last [`super::JournalHandle::flush`].
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use serde::Serialize;
+
+use super::format::Counters;
+use super::index::{CatalogueError, signed, unsigned};
+use super::session_id::{SESSION_ID_CHARS, SessionId};
+
+/// Rows that one question is answered with when it sets no limit.
+pub const ROWS_DEFAULT: u32 = 100;
+
+/// Rows that one question may ask for.
+pub const ROWS_MAX: u32 = 10_000;
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionState {
+    Live,
+    Ended,
+    /// The process died, or the power failed: there is no end record.
+    Interrupted,
+}
+
+impl SessionState {
+    const ALL: [Self; 3] = [Self::Live, Self::Ended, Self::Interrupted];
+
+    /// The word in the catalogue and in output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ended => "ended",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A session as the catalogue has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEntry {
+    pub session: SessionId,
+    /// Microseconds since 1970, as the other times.
+    pub started: u64,
+    pub last_seen: u64,
+    /// For an interrupted session, when it was last seen.
+    pub ended: Option<u64>,
+    pub state: SessionState,
+    /// The name of an [`super::EndReason`].
+    pub end_reason: Option<String>,
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub name: Option<String>,
+    pub groups: Vec<String>,
+    pub target: Option<String>,
+    pub protocol: Option<String>,
+    pub user: Option<String>,
+    pub application: Option<String>,
+    pub peer: Option<String>,
+    pub shard: u16,
+    pub read_only: bool,
+    pub counters: Counters,
+}
+
+/// A refused login as the catalogue has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedEntry {
+    pub id: SessionId,
+    pub at: u64,
+    pub reason: String,
+    pub peer: String,
+    pub protocol: String,
+    pub target: Option<String>,
+    pub user: Option<String>,
+    pub application: Option<String>,
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub name: Option<String>,
+}
+
+/// Which sessions to list; everything that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Subject or name of the agent.
+    pub agent: Option<String>,
+    pub target: Option<String>,
+    pub state: Option<SessionState>,
+    /// Started at this time or later, in microseconds since 1970.
+    pub since: Option<u64>,
+    /// Only sessions in which something was refused.
+    pub denied: bool,
+    /// Only sessions before this one in the list, for the next page.
+    pub before: Option<SessionId>,
+    /// At most this many; [`ROWS_DEFAULT`] when not set, never more than [`ROWS_MAX`].
+    pub limit: Option<u32>,
+}
+
+/// A part of a journal file that holds records of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExtentEntry {
+    pub(super) file: String,
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+/// A read-only connection to the catalogue. Not for shards: questions go to the disk.
+pub struct Catalogue {
+    connection: Connection,
+    path: PathBuf,
+}
+
+const SESSION_COLUMNS: &str = "id, started, last_seen, ended, state, end_reason, issuer, subject, \
+     name, groups, target, protocol, user, application, peer, shard, read_only, commands, denials, \
+     rows, bytes_received, bytes_sent";
+
+impl Catalogue {
+    /// Opens the catalogue that a [`super::JournalThread`] keeps at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, CatalogueError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let catalogue = Connection::open_with_flags(path, flags)
+            .and_then(|connection| {
+                connection.busy_timeout(std::time::Duration::from_secs(5))?;
+                Ok(connection)
+            })
+            .map_err(|source| CatalogueError::Database {
+                operation: "open",
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            connection: catalogue,
+            path: path.to_owned(),
+        })
+    }
+
+    fn error(&self, source: rusqlite::Error) -> CatalogueError {
+        CatalogueError::Database {
+            operation: "read",
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Sessions that pass `filter`, the latest first.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionEntry>, CatalogueError> {
+        let since = filter.since.map(signed);
+        let state = filter.state.map(SessionState::name);
+        let before = filter.before.map(|session| session.to_string());
+        let limit = i64::from(filter.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX));
+        let asked: [(&str, Option<&dyn ToSql>); 5] = [
+            (
+                "? IN (subject, name)",
+                filter.agent.as_ref().map(|agent| agent as &dyn ToSql),
+            ),
+            (
+                "target = ?",
+                filter.target.as_ref().map(|target| target as &dyn ToSql),
+            ),
+            ("state = ?", state.as_ref().map(|state| state as &dyn ToSql)),
+            (
+                "started >= ?",
+                since.as_ref().map(|since| since as &dyn ToSql),
+            ),
+            ("id < ?", before.as_ref().map(|before| before as &dyn ToSql)),
+        ];
+        let mut conditions = vec![if filter.denied { "denials > 0" } else { "true" }];
+        let mut values = Vec::new();
+        for (condition, value) in asked {
+            if let Some(value) = value {
+                conditions.push(condition);
+                values.push(value);
+            }
+        }
+        values.push(&limit);
+        let conditions = conditions.join(" AND ");
+        let query = format!(
+            "SELECT {SESSION_COLUMNS} FROM sessions WHERE {conditions} ORDER BY id DESC LIMIT ?"
+        );
+        self.rows(&query, values.as_slice(), session_entry)
+    }
+
+    /// One session; `None` when the catalogue does not know it.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn session(&self, session: SessionId) -> Result<Option<SessionEntry>, CatalogueError> {
+        let query = format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE id = ?1");
+        self.connection
+            .query_row(&query, [session.to_string()], |row| Ok(session_entry(row)))
+            .optional()
+            .map_err(|source| self.error(source))?
+            .transpose()
+    }
+
+    /// Sessions whose id starts with `prefix`, at most two: enough to say that it is not enough.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn sessions_named(&self, prefix: &str) -> Result<Vec<SessionEntry>, CatalogueError> {
+        let prefix = prefix.to_ascii_uppercase();
+        let is_sound = (1..=SESSION_ID_CHARS).contains(&prefix.len())
+            && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !is_sound {
+            return Ok(Vec::new());
+        }
+        // No character of an id sorts behind `Z`, so this ends the range of the prefix.
+        let end = format!("{prefix}[");
+        let query = format!(
+            "SELECT {SESSION_COLUMNS} FROM sessions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 2"
+        );
+        self.rows(&query, &[&prefix as &dyn ToSql, &end], session_entry)
+    }
+
+    /// Refused logins since a time in microseconds since 1970, the latest first.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn refused_logins(
+        &self,
+        since: u64,
+        limit: u32,
+    ) -> Result<Vec<RefusedEntry>, CatalogueError> {
+        self.rows(
+            "SELECT id, at, reason, peer, protocol, target, user, application, issuer, subject, name
+             FROM refused_logins WHERE at >= ?1 ORDER BY id DESC LIMIT ?2",
+            &[&signed(since) as &dyn ToSql, &limit.min(ROWS_MAX)],
+            refused_entry,
+        )
+    }
+
+    /// Where the records of a session are, in their order.
+    pub(super) fn extents(&self, session: SessionId) -> Result<Vec<ExtentEntry>, CatalogueError> {
+        self.rows(
+            "SELECT files.name, first, last FROM extents JOIN files ON files.id = extents.file
+             WHERE session = ?1 ORDER BY files.sequence",
+            &[&session.to_string() as &dyn ToSql],
+            |row| {
+                let entry = || {
+                    Ok(ExtentEntry {
+                        file: row.get(0)?,
+                        first: unsigned(row.get(1)?),
+                        last: unsigned(row.get(2)?),
+                    })
+                };
+                entry().map_err(|_: rusqlite::Error| CatalogueError::Row)
+            },
+        )
+    }
+
+    fn rows<T>(
+        &self,
+        query: &str,
+        values: &[&dyn ToSql],
+        entry: impl Fn(&Row<'_>) -> Result<T, CatalogueError>,
+    ) -> Result<Vec<T>, CatalogueError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(query)
+            .map_err(|source| self.error(source))?;
+        let rows = statement
+            .query_map(values, |row| Ok(entry(row)))
+            .map_err(|source| self.error(source))?;
+        rows.map(|row| row.map_err(|source| self.error(source))?)
+            .collect()
+    }
+}
+
+fn session_entry(row: &Row<'_>) -> Result<SessionEntry, CatalogueError> {
+    let id: String = field(row, "id")?;
+    let state: String = field(row, "state")?;
+    let groups: String = field(row, "groups")?;
+    let number = |name| field::<i64>(row, name).map(unsigned);
+    Ok(SessionEntry {
+        session: id.parse().map_err(|_| CatalogueError::Row)?,
+        started: number("started")?,
+        last_seen: number("last_seen")?,
+        ended: field::<Option<i64>>(row, "ended")?.map(unsigned),
+        state: SessionState::from_name(&state).ok_or(CatalogueError::Row)?,
+        end_reason: field(row, "end_reason")?,
+        issuer: field(row, "issuer")?,
+        subject: field(row, "subject")?,
+        name: field(row, "name")?,
+        groups: serde_json::from_str(&groups).map_err(|_| CatalogueError::Row)?,
+        target: field(row, "target")?,
+        protocol: field(row, "protocol")?,
+        user: field(row, "user")?,
+        application: field(row, "application")?,
+        peer: field(row, "peer")?,
+        shard: field(row, "shard")?,
+        read_only: field(row, "read_only")?,
+        counters: Counters {
+            commands: number("commands")?,
+            denials: number("denials")?,
+            rows: number("rows")?,
+            bytes_received: number("bytes_received")?,
+            bytes_sent: number("bytes_sent")?,
+        },
+    })
+}
+
+fn refused_entry(row: &Row<'_>) -> Result<RefusedEntry, CatalogueError> {
+    let id: String = field(row, "id")?;
+    Ok(RefusedEntry {
+        id: id.parse().map_err(|_| CatalogueError::Row)?,
+        at: unsigned(field(row, "at")?),
+        reason: field(row, "reason")?,
+        peer: field(row, "peer")?,
+        protocol: field(row, "protocol")?,
+        target: field(row, "target")?,
+        user: field(row, "user")?,
+        application: field(row, "application")?,
+        issuer: field(row, "issuer")?,
+        subject: field(row, "subject")?,
+        name: field(row, "name")?,
+    })
+}
+
+fn field<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, CatalogueError> {
+    row.get(name).map_err(|_| CatalogueError::Row)
+}

@@ -1,0 +1,355 @@
+//! Reads a recorded session back: its events, in order, as they were recorded.
+//!
+//! It holds one stretch of one journal file in memory at a time, however long the session. It does
+//! not read wire bytes; `transcript` makes them readable.
+
+mod escape;
+mod json;
+mod text;
+mod transcript;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use runtime::mapped::frame_bytes;
+use thiserror::Error;
+
+use super::catalogue::{Catalogue, ExtentEntry, SessionEntry, SessionState};
+use super::file::{JournalError, StoredFile, StoredRun, widen};
+use super::format::{
+    CommandKind, NOTE_BYTES_MAX, OVERHEAD_BYTES_MAX, Record, RecordError, RecordHeader,
+    RecordedDecision, SessionEnd, SessionStart,
+};
+use super::index::CatalogueError;
+use super::session_id::SessionId;
+use super::writer::PIECE_BYTES_MAX;
+
+pub use json::write_json;
+pub use text::write_text;
+pub use transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Transcript};
+
+/// Longest frame that a recorder writes: what is read behind the start of a session's last record.
+const RECORD_FRAME_BYTES_MAX: usize =
+    frame_bytes(PIECE_BYTES_MAX + NOTE_BYTES_MAX + 2 * OVERHEAD_BYTES_MAX);
+
+/// Longest command that is put together from its pieces. The longest message that is accepted is
+/// far below; a longer one in a recording is damage.
+const COMMAND_BYTES_MAX: u64 = 1 << 30;
+
+/// Why a session cannot be replayed.
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    #[error("the catalogue knows no session {session}")]
+    NoSuchSession { session: SessionId },
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("journal file {} has no header that can be read", path.display())]
+    NotAJournal { path: PathBuf },
+    #[error("cannot write the replay")]
+    Output(#[source] std::io::Error),
+}
+
+/// One event of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Microseconds since 1970.
+    pub at: u64,
+    /// The session's own count of its records, from 0.
+    pub sequence: u64,
+    /// The command that this is or belongs to; 0 for none.
+    pub number: u64,
+    pub what: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Started(SessionStart),
+    Command(RecordedCommand),
+    Response {
+        rows: u64,
+        wire: Vec<u8>,
+    },
+    Ended(SessionEnd),
+    /// The records end here without an end: the process died. Never for a session that lives.
+    Interrupted,
+    /// Records that should be here are not.
+    Missing {
+        records: u64,
+    },
+    /// A record that cannot be read, or that a later version of this program wrote.
+    Unreadable {
+        kind: u8,
+        reason: Option<RecordError>,
+    },
+}
+
+/// A message of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedCommand {
+    pub kind: CommandKind,
+    pub decision: RecordedDecision,
+    /// Secrets that were cut out.
+    pub cuts: u64,
+    /// Bytes of the whole message; more than `wire` has when its end was never recorded. It was
+    /// not forwarded then.
+    pub total_bytes: u64,
+    pub wire: Vec<u8>,
+}
+
+impl RecordedCommand {
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        widen(self.wire.len()) == self.total_bytes
+    }
+}
+
+/// Iterates over the events of one session.
+pub struct Replay {
+    entry: SessionEntry,
+    journal_directory: PathBuf,
+    extents: VecDeque<ExtentEntry>,
+    ready: VecDeque<Event>,
+    /// A command whose further pieces have not been seen.
+    unfinished: Option<Event>,
+    next_sequence: u64,
+    run: Option<RunCursor>,
+    is_over: bool,
+}
+
+/// Where in a stretch of a file the replay is.
+struct RunCursor {
+    run: StoredRun,
+    next: usize,
+    last: u64,
+}
+
+impl Replay {
+    /// Looks the session up. What was recorded after the last flush is not seen.
+    ///
+    /// # Errors
+    /// `NoSuchSession`, or when catalogue or journal cannot be read.
+    pub fn open(
+        catalogue: &Catalogue,
+        journal_directory: &Path,
+        session: SessionId,
+    ) -> Result<Self, ReplayError> {
+        let entry = catalogue
+            .session(session)?
+            .ok_or(ReplayError::NoSuchSession { session })?;
+        Ok(Self {
+            entry,
+            journal_directory: journal_directory.to_owned(),
+            extents: catalogue.extents(session)?.into(),
+            ready: VecDeque::new(),
+            unfinished: None,
+            next_sequence: 0,
+            run: None,
+            is_over: false,
+        })
+    }
+
+    /// The session's entry in the catalogue.
+    #[must_use]
+    pub fn entry(&self) -> &SessionEntry {
+        &self.entry
+    }
+
+    /// Reads on until something is ready. `false` at the end.
+    fn advance(&mut self) -> Result<bool, ReplayError> {
+        while self.ready.is_empty() {
+            if self.read_record() {
+                continue;
+            }
+            let Some(extent) = self.extents.pop_front() else {
+                return Ok(self.finish());
+            };
+            self.run = Some(self.open_run(&extent)?);
+        }
+        Ok(true)
+    }
+
+    fn open_run(&self, extent: &ExtentEntry) -> Result<RunCursor, ReplayError> {
+        let path = self.journal_directory.join(&extent.file);
+        let file = StoredFile::open(&self.journal_directory, &extent.file)?
+            .ok_or(ReplayError::NotAJournal { path })?;
+        let end = extent.last.saturating_add(widen(RECORD_FRAME_BYTES_MAX));
+        let run = file.read(extent.first, end)?;
+        Ok(RunCursor {
+            run,
+            next: 0,
+            last: extent.last,
+        })
+    }
+
+    /// Takes the next record of the session off the present run. `false` when the run is over.
+    fn read_record(&mut self) -> bool {
+        let Some(mut cursor) = self.run.take() else {
+            return false;
+        };
+        let mut frames = cursor.run.frames_from(cursor.next);
+        loop {
+            let offset = cursor.run.offset().saturating_add(widen(frames.offset()));
+            if offset > cursor.last {
+                return false;
+            }
+            let Some(frame) = frames.next() else {
+                return false;
+            };
+            // Damage shows as missing sequence numbers, if it hit this session at all.
+            let Some(body) = frame.ok().and_then(|frame| frame.body) else {
+                continue;
+            };
+            let Ok((header, fields)) = RecordHeader::decode(body) else {
+                continue;
+            };
+            if header.session == self.entry.session {
+                self.take(&header, Record::decode(&header, fields));
+                cursor.next = frames.offset();
+                self.run = Some(cursor);
+                return true;
+            }
+        }
+    }
+
+    /// Turns a record into events, after what is missing before it.
+    fn take(&mut self, header: &RecordHeader, record: Result<Record<'_>, RecordError>) {
+        // A record that a crash left in two files is the same record.
+        if header.sequence < self.next_sequence {
+            return;
+        }
+        let missing = header.sequence.saturating_sub(self.next_sequence);
+        if missing > 0 {
+            self.flush_unfinished();
+            self.ready.push_back(Event {
+                at: header.unix_micros,
+                sequence: self.next_sequence,
+                number: 0,
+                what: EventKind::Missing { records: missing },
+            });
+        }
+        self.next_sequence = header.sequence.saturating_add(1);
+        if let Ok(Record::CommandRest { wire }) = record {
+            self.take_rest(header, wire);
+            return;
+        }
+        self.flush_unfinished();
+        let what = EventKind::new(header.kind, record);
+        let is_unfinished = matches!(&what, EventKind::Command(command) if !command.is_whole());
+        let event = Event {
+            at: header.unix_micros,
+            sequence: header.sequence,
+            number: header.number,
+            what,
+        };
+        if is_unfinished {
+            self.unfinished = Some(event);
+        } else {
+            self.ready.push_back(event);
+        }
+    }
+
+    fn take_rest(&mut self, header: &RecordHeader, wire: &[u8]) {
+        let Some(mut event) = self
+            .unfinished
+            .take_if(|event| event.number == header.number)
+        else {
+            self.ready.push_back(Event {
+                at: header.unix_micros,
+                sequence: header.sequence,
+                number: header.number,
+                what: EventKind::Unreadable {
+                    kind: header.kind,
+                    reason: None,
+                },
+            });
+            return;
+        };
+        if let EventKind::Command(command) = &mut event.what {
+            let length = widen(command.wire.len()).saturating_add(widen(wire.len()));
+            if length <= command.total_bytes.min(COMMAND_BYTES_MAX) {
+                command.wire.extend_from_slice(wire);
+            }
+            if command.is_whole() {
+                self.ready.push_back(event);
+            } else {
+                self.unfinished = Some(event);
+            }
+        }
+    }
+
+    fn flush_unfinished(&mut self) {
+        self.ready.extend(self.unfinished.take());
+    }
+
+    /// What stands behind the last record. `false` when nothing does.
+    fn finish(&mut self) -> bool {
+        self.flush_unfinished();
+        let was_over = std::mem::replace(&mut self.is_over, true);
+        if !was_over && self.entry.state == SessionState::Interrupted {
+            self.ready.push_back(Event {
+                at: self.entry.last_seen,
+                sequence: self.next_sequence,
+                number: 0,
+                what: EventKind::Interrupted,
+            });
+        }
+        !self.ready.is_empty()
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Result<Event, ReplayError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.advance() {
+            Ok(true) => self.ready.pop_front().map(Ok),
+            Ok(false) => None,
+            Err(error) => {
+                self.extents.clear();
+                self.run = None;
+                self.is_over = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl EventKind {
+    /// What a record of the kind with this code tells, without borrowing the file.
+    fn new(kind: u8, record: Result<Record<'_>, RecordError>) -> Self {
+        match record {
+            Ok(Record::SessionStart(start)) => Self::Started(start),
+            Ok(Record::SessionEnd(end)) => Self::Ended(end),
+            Ok(Record::Response { rows, wire }) => Self::Response {
+                rows,
+                wire: wire.to_vec(),
+            },
+            Ok(Record::Command(command)) => match command.decision() {
+                Ok(decision) => Self::Command(RecordedCommand {
+                    kind: command.kind,
+                    decision,
+                    cuts: command.cuts,
+                    total_bytes: command.total_bytes,
+                    wire: command.wire.to_vec(),
+                }),
+                Err(error) => Self::Unreadable {
+                    kind,
+                    reason: Some(error.into()),
+                },
+            },
+            Ok(Record::RefusedLogin(_) | Record::CommandRest { .. } | Record::Unknown { .. }) => {
+                Self::Unreadable { kind, reason: None }
+            }
+            Err(reason) => Self::Unreadable {
+                kind,
+                reason: Some(reason),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
