@@ -2,9 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod downstream;
 pub mod identity;
 pub mod recorder;
+pub mod telemetry;
 pub mod transport;
 pub mod upstream;

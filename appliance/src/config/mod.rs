@@ -17,10 +17,10 @@ mod values;
 
 pub use problem::Problem;
 pub use reference::{default_file, reference};
-pub use resolve::{Environment, load};
+pub use resolve::{Environment, admin_socket, load, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
-    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, RecordingSettings,
-    SessionSettings, Snapshot, Startup, Targets,
+    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,
+    Snapshot, Startup, Targets,
 };
 pub use state::{Audience, StateDirectory, StateError, Writing};

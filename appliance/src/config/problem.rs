@@ -32,18 +32,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// An error and all its causes in one line, outermost first.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}
-
 /// A file as read, to turn byte offsets into positions.
 #[derive(Debug, Clone)]
 pub(super) struct Source {

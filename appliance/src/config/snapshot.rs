@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 
 use super::state::StateDirectory;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
+use crate::recorder::RecordingSettings;
 use crate::upstream::TargetSettings;
 
 /// What the shards serve by. Per process; a reload publishes another one.
@@ -109,14 +110,6 @@ pub struct Startup {
     pub listeners: Vec<ListenerSettings>,
     pub recording: RecordingSettings,
     pub log: LogSettings,
-}
-
-/// Where recordings go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordingSettings {
-    pub directory: PathBuf,
-    pub ring_directory: PathBuf,
-    pub ring_bytes: u64,
 }
 
 /// How the process logs.

@@ -25,12 +25,13 @@ use super::file::{self, File, Listener, span_of};
 use super::keys;
 use super::problem::{Problem, Source, of_file};
 use super::snapshot::{
-    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, RecordingSettings,
-    SessionSettings, Snapshot, Startup, Targets,
+    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,
+    Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
 use crate::downstream::certificate::Certificate;
 use crate::identity::{Authenticators, SessionLifetime};
+use crate::recorder::{Durability, RecordingSettings};
 use crate::upstream::TargetSettings;
 
 /// Largest configuration or policy file that is read, in bytes.
@@ -63,18 +64,80 @@ pub fn load(
     writing: Writing,
     generation: u64,
 ) -> Result<Loaded, Vec<Problem>> {
-    let main = if environment.file_named || environment.file.exists() {
-        read_source(&environment.file, FILE_BYTES_MAX).map_err(|problem| vec![problem])?
-    } else {
-        Source {
-            file: environment.file.clone(),
-            text: String::new(),
-        }
-    };
+    resolve(environment, writing, generation, None)
+}
+
+/// Reads the configuration again. What changes with a restart only stays as `running` has it, with
+/// a warning where the files say otherwise.
+///
+/// # Errors
+/// As `load`.
+pub fn reload(
+    environment: &Environment,
+    running: Startup,
+    generation: u64,
+) -> Result<Loaded, Vec<Problem>> {
+    resolve(environment, Writing::Create, generation, Some(running))
+}
+
+/// Where the admin socket is, without resolving anything else: for commands that only talk to it.
+///
+/// # Errors
+/// The main file cannot be read as a configuration.
+pub fn admin_socket(environment: &Environment) -> Result<PathBuf, Vec<Problem>> {
+    let main = main_source(environment)?;
+    let written = file::read(&main)?;
+    let reader = Reader::new(&main, environment);
+    Ok(admin_path(
+        &reader,
+        &written,
+        &runtime_directory(&reader, &written, environment),
+    ))
+}
+
+fn main_source(environment: &Environment) -> Result<Source, Vec<Problem>> {
+    if environment.file_named || environment.file.exists() {
+        return read_source(&environment.file, FILE_BYTES_MAX).map_err(|problem| vec![problem]);
+    }
+    Ok(Source {
+        file: environment.file.clone(),
+        text: String::new(),
+    })
+}
+
+fn runtime_directory(reader: &Reader<'_>, written: &File, environment: &Environment) -> PathBuf {
+    match &written.runtime.directory {
+        Some(directory) => reader.path(directory),
+        None => environment.runtime_directory.clone(),
+    }
+}
+
+fn admin_path(reader: &Reader<'_>, written: &File, runtime_directory: &Path) -> PathBuf {
+    match &written.listen.admin {
+        Some(path) => reader.path(path),
+        None => runtime_directory.join("admin.sock"),
+    }
+}
+
+fn resolve(
+    environment: &Environment,
+    writing: Writing,
+    generation: u64,
+    running: Option<Startup>,
+) -> Result<Loaded, Vec<Problem>> {
+    let main = main_source(environment)?;
     let written = file::read(&main)?;
     let mut reader = Reader::new(&main, environment);
 
-    let startup = startup(&mut reader, &written, environment, writing);
+    let written_startup = startup(&mut reader, &written, environment, writing);
+    let mut warnings = Vec::new();
+    let startup = match running {
+        None => written_startup,
+        Some(running) => {
+            warnings = needs_restart(&environment.file, &running, &written_startup);
+            running
+        }
+    };
     let limits = limits(&mut reader, &written);
     let session = session(&mut reader, &written);
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
@@ -83,7 +146,7 @@ pub fn load(
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
     problems.splice(0..0, reader.problems);
-    let (policy, warnings) = compile_policy(&environment.file, &targets, &mut problems);
+    let policy = compile_policy(&environment.file, &targets, &mut problems, &mut warnings);
 
     let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), []) =
         (tls, issuers, policy, problems.as_slice())
@@ -111,41 +174,77 @@ pub fn load(
     })
 }
 
+/// What the files say of values that change with a restart only, where it is not what runs.
+fn needs_restart(file: &Path, running: &Startup, written: &Startup) -> Vec<Problem> {
+    let changes = [
+        ("listen.postgres", running.listeners != written.listeners),
+        ("listen.admin", running.admin_socket != written.admin_socket),
+        ("runtime.shards", running.shards != written.shards),
+        (
+            "runtime.directory",
+            running.runtime_directory != written.runtime_directory,
+        ),
+        (
+            "state.directory",
+            running.state.path() != written.state.path(),
+        ),
+        ("recording", running.recording != written.recording),
+        ("log", running.log != written.log),
+    ];
+    changes
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| of_file(file, format!("`{key}` has changed and needs a restart")))
+        .collect()
+}
+
 fn startup(
     reader: &mut Reader<'_>,
     written: &File,
     environment: &Environment,
     writing: Writing,
 ) -> Startup {
-    let runtime_directory = match &written.runtime.directory {
-        Some(directory) => reader.path(directory),
-        None => environment.runtime_directory.clone(),
-    };
+    let runtime_directory = runtime_directory(reader, written, environment);
     let state_directory = match &written.state.directory {
         Some(directory) => reader.path(directory),
         None => environment.state_directory.clone(),
     };
     let shards = written.runtime.shards.as_ref();
     let shards = shards.map(|_| reader.count(shards, &keys::RUNTIME_SHARDS));
-    let recording = &written.recording;
     Startup {
         shards: shards.and_then(NonZero::new),
-        admin_socket: match &written.listen.admin {
-            Some(path) => reader.path(path),
-            None => runtime_directory.join("admin.sock"),
-        },
+        admin_socket: admin_path(reader, written, &runtime_directory),
         listeners: listeners(reader, written),
-        recording: RecordingSettings {
-            directory: match &recording.directory {
-                Some(directory) => reader.path(directory),
-                None => state_directory.join("recordings"),
-            },
-            ring_directory: runtime_directory.join("rings"),
-            ring_bytes: reader.bytes(recording.ring_bytes.as_ref(), &keys::RECORDING_RING_BYTES),
-        },
+        recording: recording(reader, written, &runtime_directory, &state_directory),
         log: log(reader, written),
         state: StateDirectory::new(state_directory, writing),
         runtime_directory,
+    }
+}
+
+fn recording(
+    reader: &mut Reader<'_>,
+    written: &File,
+    runtime_directory: &Path,
+    state_directory: &Path,
+) -> RecordingSettings {
+    let recording = &written.recording;
+    let directory = match &recording.directory {
+        Some(directory) => reader.path(directory),
+        None => state_directory.join("recordings"),
+    };
+    let ring_bytes = reader.bytes(recording.ring_bytes.as_ref(), &keys::RECORDING_RING_BYTES);
+    let durability =
+        reader::text_or_default(recording.durability.as_ref(), &keys::RECORDING_DURABILITY);
+    let durability = durability.parse().unwrap_or_else(|error| {
+        reader.error(span_of(recording.durability.as_ref()), &error);
+        Durability::Strict
+    });
+    RecordingSettings {
+        // A size beyond the address space fails to map, with the ring's own message.
+        ring_bytes: usize::try_from(ring_bytes).unwrap_or(usize::MAX),
+        durability,
+        ..RecordingSettings::under(runtime_directory, &directory)
     }
 }
 
@@ -356,7 +455,8 @@ fn compile_policy(
     main: &Path,
     targets: &[TargetSettings],
     problems: &mut Vec<Problem>,
-) -> (Option<Arc<policy::Policy>>, Vec<Problem>) {
+    warnings: &mut Vec<Problem>,
+) -> Option<Arc<policy::Policy>> {
     let sources: Vec<policy::Source> = sources(&beside(main, "policy.d"), problems)
         .into_iter()
         .map(|source| policy::Source {
@@ -367,12 +467,12 @@ fn compile_policy(
     let known: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
     match policy::Policy::compile(&sources, &known) {
         Ok(compiled) => {
-            let warnings = compiled.warnings.into_iter().map(Problem::from).collect();
-            (Some(Arc::new(compiled.policy)), warnings)
+            warnings.extend(compiled.warnings.into_iter().map(Problem::from));
+            Some(Arc::new(compiled.policy))
         }
         Err(found) => {
             problems.extend(found.into_iter().map(Problem::from));
-            (None, Vec::new())
+            None
         }
     }
 }

@@ -14,9 +14,10 @@ use toml::Spanned;
 use super::Environment;
 use crate::config::file::{Text, span_of};
 use crate::config::keys::{Absent, Key, Kind};
-use crate::config::problem::{Problem, Source, chain, closest, of_file};
+use crate::config::problem::{Problem, Source, closest, of_file};
 use crate::config::secret::{Secret, SecretReference, SecretSources};
 use crate::config::values;
+use crate::telemetry::chain;
 
 pub(super) struct Reader<'s> {
     pub(super) source: &'s Source,

@@ -1,0 +1,37 @@
+//! `sallyport check`: the configuration read and compiled whole, and nothing started or written.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, print, warn};
+use crate::config::{self, Environment, Writing};
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The file to check, in place of --config
+    file: Option<PathBuf>,
+}
+
+impl Check {
+    pub(super) fn run(self, mut environment: Environment) -> Result<(), Failure> {
+        if let Some(file) = self.file {
+            environment.file = file;
+            environment.file_named = true;
+        }
+        let loaded = config::load(&environment, Writing::Never, 0)?;
+        for warning in &loaded.warnings {
+            warn(&warning.to_string());
+        }
+        let targets = loaded.snapshot.targets.iter().count();
+        let issuers = loaded.snapshot.authenticators.issuers().len();
+        print(&format!(
+            "{}: no mistake found ({} targets, {} issuers, {} warnings)\n",
+            environment.file.display(),
+            targets,
+            issuers,
+            loaded.warnings.len()
+        ))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The command line: what can be asked of the program, and how it answers.
+//!
+//! Each command stands in its own file. Standard output carries the answer and nothing else;
+//! mistakes and warnings go to standard error.
+
+mod check;
+mod running;
+mod table;
+mod token;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Environment, Problem};
+use crate::control::{AdminClient, AdminError};
+use crate::telemetry::chain;
+
+const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
+const STATE_DEFAULT: &str = "/var/lib/sallyport";
+const RUNTIME_DEFAULT: &str = "/run/sallyport";
+
+/// Exit status for a configuration that is wrong: EX_CONFIG of sysexits.h, so that a unit can say
+/// that trying again is useless.
+const EXIT_CONFIGURATION: u8 = 78;
+
+/// What of the process environment counts. Only `main` reads it.
+#[derive(Debug, Clone)]
+pub struct ProcessEnvironment {
+    /// `$SALLYPORT_CONFIG`
+    pub config: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`, from systemd.
+    pub state_directory: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`, from systemd.
+    pub runtime_directory: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`, from systemd.
+    pub credentials_directory: Option<PathBuf>,
+    /// Looks up any other, for `env:` secrets.
+    pub variable: fn(&str) -> Option<OsString>,
+}
+
+/// A proxy between autonomous agents and the systems they use.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Places {
+    /// Configuration file [default: $SALLYPORT_CONFIG or /etc/sallyport/sallyport.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where state is kept [default: $STATE_DIRECTORY or /var/lib/sallyport]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
+    /// Where the admin socket and the journal rings are [default: $RUNTIME_DIRECTORY or
+    /// /run/sallyport]
+    #[arg(long, global = true, value_name = "DIR")]
+    runtime_directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what is wrong with the configuration, and start nothing
+    Check(check::Check),
+    /// Make tokens for agents, by the built-in issuer of the running appliance
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Read the configuration again; refused whole if anything is wrong with it
+    Reload,
+    /// Show what the running appliance is doing
+    Status(running::StatusOptions),
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the configuration is wrong")]
+    Configuration(Vec<Problem>),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("cannot write the answer")]
+    Output(#[from] io::Error),
+}
+
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+/// Runs the command that `arguments` name (the program's own name first).
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    process: &ProcessEnvironment,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Nothing is left to say it to when this fails.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let environment = environment(arguments.places, process);
+    let outcome = match arguments.command {
+        Command::Check(check) => check.run(environment),
+        Command::Token(token) => token.run(&environment),
+        Command::Reload => running::reload(&environment),
+        Command::Status(options) => running::status(&environment, &options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => report(&failure),
+    }
+}
+
+fn environment(places: Places, process: &ProcessEnvironment) -> Environment {
+    let named = places.config.or_else(|| process.config.clone());
+    let or = |given: Option<PathBuf>, systemd: &Option<PathBuf>, default: &str| {
+        given
+            .or_else(|| systemd.clone())
+            .unwrap_or_else(|| PathBuf::from(default))
+    };
+    Environment {
+        file_named: named.is_some(),
+        file: named.unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT)),
+        state_directory: or(
+            places.state_directory,
+            &process.state_directory,
+            STATE_DEFAULT,
+        ),
+        runtime_directory: or(
+            places.runtime_directory,
+            &process.runtime_directory,
+            RUNTIME_DEFAULT,
+        ),
+        credentials_directory: process.credentials_directory.clone(),
+        variable: process.variable,
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let mut text = String::new();
+    let code = match failure {
+        Failure::Configuration(problems) => {
+            for problem in problems {
+                text.push_str(&format!(
+                    "error: {}\n",
+                    table::escaped(&problem.to_string())
+                ));
+            }
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+        Failure::Admin(AdminError::Refused { refused, .. }) => {
+            text.push_str(&format!("sallyport: {}\n", table::escaped(&refused.error)));
+            for problem in &refused.problems {
+                text.push_str(&format!("error: {}\n", table::escaped(problem)));
+            }
+            ExitCode::FAILURE
+        }
+        Failure::Admin(_) | Failure::Output(_) => {
+            text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
+            ExitCode::FAILURE
+        }
+    };
+    // Standard error is the last place to say anything.
+    let _ = io::stderr().write_all(text.as_bytes());
+    code
+}
+
+/// Writes an answer to standard output.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes a warning to standard error.
+fn warn(text: &str) {
+    // A warning that cannot be written changes nothing about the answer.
+    let _ = writeln!(io::stderr(), "warning: {}", table::escaped(text));
+}
+
+fn client(environment: &Environment) -> Result<AdminClient, Failure> {
+    Ok(AdminClient::new(&config::admin_socket(environment)?)?)
+}

@@ -1,0 +1,170 @@
+//! The other end of the admin socket: how the command line asks the running appliance.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+use super::api::Refused;
+
+/// How long the appliance may take to answer. A reload reads every file and compiles all rules.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Longest answer that is held whole, in bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Asks the appliance that listens at one socket. Blocking.
+pub struct AdminClient {
+    socket: PathBuf,
+    runtime: Runtime,
+}
+
+/// Why there is no answer, or not the one that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("no appliance answers at {}; is it running?", socket.display())]
+    NotRunning { socket: PathBuf },
+    #[error("no permission to use {}; run as root or as the user of the appliance",
+        socket.display())]
+    Permission { socket: PathBuf },
+    #[error("cannot connect to {}", socket.display())]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("the appliance did not answer in {} s", ANSWER_DEADLINE.as_secs())]
+    TimedOut,
+    #[error("the connection to the appliance broke")]
+    Broken(#[from] hyper::Error),
+    #[error("the answer of the appliance is longer than {ANSWER_BYTES_MAX} bytes or broke off")]
+    Answer,
+    #[error("the answer of the appliance ({status}) is not understood; is it another version?")]
+    NotUnderstood { status: StatusCode },
+    #[error("{}", refused.error)]
+    Refused {
+        status: StatusCode,
+        refused: Refused,
+    },
+    #[error("this process could not start a client")]
+    Local(#[source] io::Error),
+}
+
+impl AdminClient {
+    /// A client for the socket at that path; it connects with each question.
+    ///
+    /// # Errors
+    /// This process has no resources for it.
+    pub fn new(socket: &Path) -> Result<Self, AdminError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(AdminError::Local)?;
+        Ok(Self {
+            socket: socket.to_owned(),
+            runtime,
+        })
+    }
+
+    /// `GET`, answered in JSON.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, AdminError> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// `POST` of a JSON body, answered in JSON.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, AdminError> {
+        let body = serde_json::to_vec(body).map_err(|_| AdminError::Answer)?;
+        self.ask(Method::POST, path, Bytes::from(body))
+    }
+
+    fn ask<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<A, AdminError> {
+        let exchange = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let body = collect(response.into_body()).await?;
+            if status.is_success() {
+                serde_json::from_slice(&body).map_err(|_| AdminError::NotUnderstood { status })
+            } else {
+                Err(refusal(status, &body))
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::time::timeout(ANSWER_DEADLINE, exchange)
+                .await
+                .unwrap_or(Err(AdminError::TimedOut))
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<hyper::Response<hyper::body::Incoming>, AdminError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|e| self.not_connected(e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Its errors reach the sender too.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "sallyport")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|_| AdminError::Answer)?;
+        Ok(sender.send_request(request).await?)
+    }
+
+    fn not_connected(&self, source: io::Error) -> AdminError {
+        let socket = self.socket.clone();
+        let kind = source.kind();
+        if matches!(
+            kind,
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ) {
+            AdminError::NotRunning { socket }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            AdminError::Permission { socket }
+        } else {
+            AdminError::Connect { socket, source }
+        }
+    }
+}
+
+async fn collect<B>(body: B) -> Result<Bytes, AdminError>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok(body.map_err(|_| AdminError::Answer)?.to_bytes())
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> AdminError {
+    match serde_json::from_slice(body) {
+        Ok(refused) => AdminError::Refused { status, refused },
+        Err(_) => AdminError::NotUnderstood { status },
+    }
+}

@@ -1,0 +1,16 @@
+//! The control plane: one thread for everything that is not per-byte work.
+//!
+//! It answers the admin socket, takes signals, reads the configuration again and publishes what the
+//! shards go by. It never touches a socket of the data path, and no shard waits for it.
+
+mod api;
+mod client;
+mod peer;
+mod plane;
+mod server;
+mod socket;
+
+pub use api::{Refused, ReloadReport, Status, TokenMade, TokenWanted, paths};
+pub use client::{AdminClient, AdminError};
+pub use plane::{ControlThread, Drain, Plane, start};
+pub use socket::{AdminSocket, AdminSocketError};

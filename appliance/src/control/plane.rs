@@ -1,0 +1,245 @@
+//! The control plane's one task: it owns what changes, and everything reaches it as a message.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use runtime::Published;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{Asked, NoToken, ReloadReport, Status};
+use super::socket::AdminSocket;
+use super::{api, server};
+use crate::config::{self, Environment, Problem, Snapshot, Startup};
+use crate::identity::{BuiltinIssuer, MintedToken, TokenRequest};
+
+/// Questions that may wait for the control plane; handlers beyond wait before they ask.
+const QUESTIONS_MAX: usize = 64;
+
+/// Between two attempts to tell shards whose mailboxes were full.
+const TELL_AGAIN: Duration = Duration::from_millis(50);
+
+/// How often shards with full mailboxes are told: for one second.
+const TELL_ATTEMPTS: usize = 20;
+
+/// Tells every shard to stop accepting and to end what still runs at the deadline; gives back how
+/// many could not be told.
+pub type Drain = Box<dyn Fn(Instant) -> usize + Send>;
+
+/// What the control plane starts with.
+pub struct Plane {
+    pub environment: Environment,
+    pub startup: Startup,
+    pub socket: AdminSocket,
+    pub snapshot: Published<Snapshot>,
+    pub builtin_issuer: Option<Arc<BuiltinIssuer>>,
+    pub certificate_fingerprint: String,
+    /// As bound, with the ports that the kernel chose.
+    pub listeners: Vec<String>,
+    pub shards: usize,
+    pub drain: Drain,
+}
+
+/// The running control thread.
+pub struct ControlThread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl ControlThread {
+    /// Ends it, and takes the admin socket away.
+    pub fn stop(self) {
+        // Both fail only when the thread has ended already.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts the control thread.
+///
+/// # Errors
+/// The thread or its runtime cannot be made.
+pub fn start(plane: Plane) -> io::Result<ControlThread> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let signals = {
+        let _guard = runtime.enter();
+        Signals::listen()?
+    };
+    let listener = plane.socket.listener()?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+                tokio::spawn(async move {
+                    if let Err(error) = server::serve(listener, api::router(asking)).await {
+                        tracing::error!(%error, "the admin socket is not served");
+                    }
+                });
+                tokio::select! {
+                    () = Running::new(plane).run(questions, signals) => {}
+                    // An error says that nobody is left to stop it: the process ends.
+                    _ = stopped => {}
+                }
+            });
+        })?;
+    Ok(ControlThread { stop, thread })
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+struct Running {
+    plane: Plane,
+    started: u64,
+    draining: bool,
+}
+
+impl Running {
+    fn new(plane: Plane) -> Self {
+        Self {
+            plane,
+            started: runtime::unix_time().as_secs(),
+            draining: false,
+        }
+    }
+
+    async fn run(mut self, mut questions: mpsc::Receiver<Asked>, mut signals: Signals) {
+        loop {
+            tokio::select! {
+                question = questions.recv() => match question {
+                    Some(question) => self.answer(question).await,
+                    None => return,
+                },
+                _ = signals.hangup.recv() => {
+                    // What came of it is in the log already.
+                    let _ = self.reload().await;
+                }
+                _ = signals.terminate.recv() => self.drain().await,
+                _ = signals.interrupt.recv() => self.drain().await,
+            }
+        }
+    }
+
+    /// Answers; one who no longer waits for the answer loses nothing by it.
+    async fn answer(&mut self, question: Asked) {
+        match question {
+            Asked::Token { wanted, uid, reply } => {
+                let _ = reply.send(self.make_token(&wanted, uid));
+            }
+            Asked::Reload { reply } => {
+                let _ = reply.send(self.reload().await);
+            }
+            Asked::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+        }
+    }
+
+    fn make_token(&self, wanted: &TokenRequest, uid: u32) -> Result<MintedToken, NoToken> {
+        let issuer = self
+            .plane
+            .builtin_issuer
+            .as_ref()
+            .ok_or(NoToken::SwitchedOff)?;
+        let made = issuer.mint(wanted, runtime::unix_time().as_secs())?;
+        tracing::info!(
+            token_id = made.id,
+            agent = wanted.agent,
+            groups = wanted.groups.join(","),
+            expires = made.expires,
+            by_uid = uid,
+            "a token was issued"
+        );
+        Ok(made)
+    }
+
+    /// Reads the configuration again, and publishes it if all of it is right.
+    async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
+        let environment = self.plane.environment.clone();
+        let startup = self.plane.startup.clone();
+        let generation = self.plane.snapshot.load().generation + 1;
+        let loading =
+            tokio::task::spawn_blocking(move || config::reload(&environment, startup, generation));
+        let loaded = match loading.await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(problems)) => return Err(report(&problems)),
+            Err(_) => return Err(vec!["reading the configuration panicked".to_owned()]),
+        };
+        let warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
+        for warning in &warnings {
+            tracing::warn!(warning, "configuration");
+        }
+        self.plane.builtin_issuer = loaded.builtin_issuer;
+        self.plane.certificate_fingerprint = loaded.certificate_fingerprint;
+        self.plane.snapshot.publish(Arc::new(loaded.snapshot));
+        tracing::info!(generation, "a new configuration is in force");
+        Ok(ReloadReport {
+            generation,
+            warnings,
+        })
+    }
+
+    /// Tells every shard to stop. Told again, the process ends at once: what is recorded stays in
+    /// the rings, as it does when it is killed.
+    async fn drain(&mut self) {
+        if self.draining {
+            tracing::warn!("told to stop a second time; ending at once");
+            std::process::exit(1);
+        }
+        self.draining = true;
+        let wait = self.plane.snapshot.load().drain_deadline;
+        tracing::info!(
+            seconds = wait.as_secs(),
+            "stopping; running statements may end"
+        );
+        let deadline = runtime::now() + wait;
+        for _ in 0..TELL_ATTEMPTS {
+            if (self.plane.drain)(deadline) == 0 {
+                return;
+            }
+            tokio::time::sleep(TELL_AGAIN).await;
+        }
+        tracing::error!("a shard could not be told to stop");
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+            generation: self.plane.snapshot.load().generation,
+            shards: self.plane.shards,
+            listeners: self.plane.listeners.clone(),
+            state_directory: self.plane.startup.state.path().to_owned(),
+            certificate_fingerprint: self.plane.certificate_fingerprint.clone(),
+            draining: self.draining,
+        }
+    }
+}
+
+fn report(problems: &[Problem]) -> Vec<String> {
+    let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    for problem in &problems {
+        tracing::error!(problem, "the configuration was not taken");
+    }
+    problems
+}

@@ -1,0 +1,40 @@
+//! What the process says about itself while it runs: log lines on standard error.
+//!
+//! Standard error, because that is where systemd's journal and a person at a terminal both read.
+//! It does not decide what is logged, and nothing here may be given values that came from a peer.
+
+use std::io;
+
+use tracing_subscriber::fmt;
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Sends log lines of this process to standard error from now on. Call once.
+///
+/// # Errors
+/// Another receiver of log lines was installed before.
+pub fn init(settings: LogSettings) -> Result<(), AlreadyInstalled> {
+    let builder = fmt().with_max_level(settings.level).with_writer(io::stderr);
+    let installed = match settings.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),
+    };
+    installed.map_err(|_| AlreadyInstalled)
+}
+
+/// An error and all its causes in one line, outermost first.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Log lines go somewhere already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("log lines go somewhere already")]
+pub struct AlreadyInstalled;
