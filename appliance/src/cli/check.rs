@@ -26,10 +26,8 @@ impl Check {
         let targets = loaded.snapshot.targets.iter().count();
         let issuers = loaded.snapshot.authenticators.issuers().len();
         print(&format!(
-            "{}: no mistake found ({} targets, {} issuers, {} warnings)\n",
+            "{}: no mistake found; targets: {targets}, issuers: {issuers}, warnings: {}\n",
             environment.file.display(),
-            targets,
-            issuers,
             loaded.warnings.len()
         ))?;
         Ok(())

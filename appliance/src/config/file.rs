@@ -238,6 +238,7 @@ fn parse<'s, T: Deserialize<'s>>(
         .collect();
     find_unknown(source, table.get_ref(), &known, &mut problems);
     if !problems.is_empty() {
+        problems.sort_by_key(Problem::position);
         return Err(problems);
     }
     T::deserialize(toml::de::Deserializer::from(table)).map_err(problem)

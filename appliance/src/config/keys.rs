@@ -152,7 +152,7 @@ keys! {
         Kind::Duration { min_ms: 100, max_ms: DAY }, Value("1m"), Reload, "\"1m\"",
         "How long a peer may leave bytes waiting for it without reading any.";
     LIMITS_MESSAGE_BYTES: "limits.message_bytes",
-        Kind::Bytes { min: 64 * 1024, max: 1024 * MIB - 1 }, Value("16MiB"), Reload, "\"16MiB\"",
+        Kind::Bytes { min: 64 * 1024, max: 1023 * MIB }, Value("16MiB"), Reload, "\"16MiB\"",
         "Longest statement or set of bound values that a client may send in one message. COPY data \
          and rows are not held whole and not bounded by it.";
 

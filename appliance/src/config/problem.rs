@@ -18,6 +18,12 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
+impl Problem {
+    pub(super) fn position(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file.display())?;
@@ -41,7 +47,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn problem(&self, at: Range<usize>, message: impl Into<String>) -> Problem {
-        let (line, column) = self.position(at.start);
+        let (line, column) = self.line_and_column(at.start);
         let file = self.file.clone();
         Problem {
             file,
@@ -52,7 +58,7 @@ impl Source {
         }
     }
 
-    fn position(&self, offset: usize) -> (usize, usize) {
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;

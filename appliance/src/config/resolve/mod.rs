@@ -145,6 +145,7 @@ fn resolve(
     let issuers = issuers::resolve(&mut reader, &written, &startup.state);
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
+    reader.problems.sort_by_key(Problem::position);
     problems.splice(0..0, reader.problems);
     let policy = compile_policy(&environment.file, &targets, &mut problems, &mut warnings);
 

@@ -51,7 +51,9 @@ impl<'s> Reader<'s> {
     }
 
     pub(super) fn duration(&mut self, value: Option<&Text>, key: &Key) -> Duration {
-        let duration = self.parse(value, key, values::duration).unwrap_or_default();
+        let Some(duration) = self.parse(value, key, values::duration) else {
+            return Duration::ZERO;
+        };
         if let Kind::Duration { min_ms, max_ms } = key.kind {
             let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(max_ms));
             if value.is_some() && !(min..=max).contains(&duration) {
@@ -67,7 +69,9 @@ impl<'s> Reader<'s> {
     }
 
     pub(super) fn bytes(&mut self, value: Option<&Text>, key: &Key) -> u64 {
-        let bytes = self.parse(value, key, values::bytes).unwrap_or_default();
+        let Some(bytes) = self.parse(value, key, values::bytes) else {
+            return 0;
+        };
         if let Kind::Bytes { min, max } = key.kind
             && value.is_some()
             && !(min..=max).contains(&bytes)
