@@ -10,6 +10,9 @@ mod json;
 mod keys;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 use std::time::Duration;
 
