@@ -134,14 +134,14 @@ keys! {
         Described("`localhost`, `127.0.0.1`, `::1` and the machine's name"), Reload,
         "[\"db.example.com\", \"10.0.0.7\"]",
         "Names and addresses in the certificate that the appliance makes for itself. They count \
-         when it is made; remove `tls-certificate.pem` from the state directory for a new one.";
+         when it is made; remove `tls-own.pem` from the state directory for a new one.";
 
     LIMITS_UNAUTHENTICATED: "limits.unauthenticated", Kind::Count { min: 1, max: 1_000_000 },
         Value("1024"), Reload, "1024",
         "Connections of one shard that have not proven who they are. One more is closed at once.";
     LIMITS_UNAUTHENTICATED_PER_ADDRESS: "limits.unauthenticated_per_address",
         Kind::Count { min: 1, max: 1_000_000 }, Value("128"), Reload, "128",
-        "The same, for one peer address (IPv6: one /64). Unix sockets count as one address.";
+        "The same, for one peer address.";
     LIMITS_SESSIONS: "limits.sessions", Kind::Count { min: 1, max: 1_000_000 }, Value("8192"),
         Reload, "8192",
         "Sessions of one shard. One more is refused after login.";

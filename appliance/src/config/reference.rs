@@ -48,10 +48,6 @@ pub fn default_file() -> String {
         if let Some(about) = about(section) {
             comment(&mut text, about);
         }
-        if section.starts_with("target[].") {
-            // Written inside the table above it.
-            continue;
-        }
         let _ = writeln!(text, "#{}", header(section));
         for key in ALL
             .iter()
@@ -227,4 +223,97 @@ fn comment(out: &mut String, text: &str) {
         width += word.chars().count();
     }
     out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::file;
+    use crate::config::problem::Source;
+
+    /// Compares a file of the repository with what it is generated from. With
+    /// `SALLYPORT_GENERATE` set it is written instead.
+    fn check_generated(path: &str, generated: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        if std::env::var_os("SALLYPORT_GENERATE").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, generated).unwrap();
+        }
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            kept == generated,
+            "{} differs from the table of keys: \
+             SALLYPORT_GENERATE=1 cargo test -p appliance config::reference",
+            path.display()
+        );
+    }
+
+    #[test]
+    fn the_reference_is_generated() {
+        check_generated("docs/configuration.md", &reference());
+    }
+
+    #[test]
+    fn the_default_file_is_generated() {
+        check_generated("packaging/config/sallyport.toml", &default_file());
+    }
+
+    fn read(text: String) -> Result<file::File, Vec<crate::config::Problem>> {
+        file::read(&Source {
+            file: "sallyport.toml".into(),
+            text,
+        })
+    }
+
+    #[test]
+    fn the_default_file_says_nothing_and_says_everything_without_its_comment_signs() {
+        let empty = format!("{:?}", file::File::default());
+        assert_eq!(format!("{:?}", read(default_file()).unwrap()), empty);
+
+        let is_prose = |line: &str| line.starts_with("# ") || line == "#";
+        let default = default_file();
+        let keys = default.lines().filter(|line| !is_prose(line));
+        let uncommented: Vec<&str> = keys.map(|l| l.strip_prefix('#').unwrap_or(l)).collect();
+        let written = read(uncommented.join("\n")).unwrap_or_else(|p| panic!("{p:?}"));
+        assert!(
+            !format!("{written:?}").contains("None"),
+            "a key is not in the file: {written:#?}"
+        );
+    }
+
+    #[test]
+    fn each_key_stands_once_and_has_a_default_that_it_would_accept() {
+        let mut paths = HashSet::new();
+        for key in ALL {
+            assert!(paths.insert(key.path), "{} stands twice", key.path);
+            assert!(key.help.ends_with('.'), "{}: {}", key.path, key.help);
+            let Absent::Value(default) = key.default else {
+                continue;
+            };
+            let accepted = match key.kind {
+                Kind::Count { min, max } => default
+                    .parse::<u64>()
+                    .is_ok_and(|count| (min..=max).contains(&count)),
+                Kind::Duration { min_ms, max_ms } => values::duration(default).is_ok_and(|d| {
+                    (u128::from(min_ms)..=u128::from(max_ms)).contains(&d.as_millis())
+                }),
+                Kind::Bytes { min, max } => {
+                    values::bytes(default).is_ok_and(|bytes| (min..=max).contains(&bytes))
+                }
+                Kind::Choice(words) => words.contains(&default),
+                Kind::Switch => default == "true" || default == "false",
+                Kind::Text
+                | Kind::TextList
+                | Kind::TextMap
+                | Kind::Path
+                | Kind::Secret
+                | Kind::Listeners => true,
+            };
+            assert!(accepted, "{} = {default}", key.path);
+        }
+    }
 }

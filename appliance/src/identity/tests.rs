@@ -204,11 +204,10 @@ fn claims() -> Value {
 
 fn with(mut value: Value, changes: Value) -> Value {
     for (name, change) in changes.as_object().unwrap() {
-        match change {
-            Value::String(gone) if gone == "<absent>" => {
-                value.as_object_mut().unwrap().remove(name);
-            }
-            change => value[name] = change.clone(),
+        if change == "<absent>" {
+            value.as_object_mut().unwrap().remove(name);
+        } else {
+            value[name] = change.clone();
         }
     }
     value
