@@ -7,6 +7,9 @@ mod issuers;
 mod reader;
 mod targets;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
