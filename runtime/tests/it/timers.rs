@@ -81,3 +81,34 @@ fn timers_expire_in_the_order_of_their_deadlines() {
         assert_eq!(seen, 100);
     });
 }
+
+#[test]
+fn a_busy_task_that_yields_starves_neither_sockets_nor_timers_nor_mailboxes() {
+    on_a_shard(|| async {
+        let busy = std::rc::Rc::new(std::cell::Cell::new(true));
+        for _ in 0..3 {
+            let busy = std::rc::Rc::clone(&busy);
+            runtime::spawn(async move {
+                while busy.get() {
+                    runtime::yield_if_needed().await;
+                }
+            });
+        }
+        let (mut here, mut there) = crate::tcp_pair().await;
+        let (to_shard, mut inbox) = runtime::mailbox(1);
+        let thread = std::thread::spawn(move || {
+            for message in 0..10 {
+                crate::mailbox::block_on(to_shard.send(message)).unwrap();
+            }
+        });
+        for round in 0..10 {
+            there.append(b"x");
+            there.flush(soon()).await.unwrap();
+            assert_eq!(crate::recv_up_to(&mut here, 1).await, b"x");
+            crate::pause(1).await;
+            assert_eq!(inbox.recv().await, Some(round));
+        }
+        busy.set(false);
+        thread.join().unwrap();
+    });
+}
