@@ -1,60 +1,37 @@
-//! Who may do what to which target. So far an empty policy, which admits nobody.
+//! Who may do what to which target: one door, [`Policy::admit`] and [`Policy::judge`].
+//!
+//! Pure: no wire types, sockets, files, clock or randomness. A caller compiles policy files into a
+//! [`Policy`], admits a [`Principal`] to a [`Target`], profiles the text that it sends
+//! ([`sql::postgres::profile`]) and has each [`Operation`] judged.
+//!
+//! A decision depends on nothing but these, so the key of a cache of decisions holds all of them:
+//! [`Policy::version`], [`Permit::rules_key`], the whole [`SessionContext`], the bytes of the text
+//! and the [`sql::postgres::ProfileLimits`].
 
 #![forbid(unsafe_code)]
 
 mod principal;
 mod target;
 
+pub mod class;
+mod operation;
+pub mod pattern;
+
+mod rule;
+
+mod compile;
+
+mod decide;
+mod decision;
+mod guard;
+
+pub mod sql;
+
+pub use compile::{Compiled, Policy, Version};
+pub use decide::{Applies, ConsideredRule, ExplainedEffect, ExplainedStatement, Explanation};
+pub use decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
+pub use guard::{GUARDS, Guard};
+pub use operation::{Operation, SearchPath, SessionContext};
 pub use principal::{Actor, Principal, Proof};
+pub use rule::{KEYS, Key, Problem, Source, Within};
 pub use target::Target;
-
-/// A policy file as read.
-#[derive(Debug, Clone)]
-pub struct Source {
-    pub file: String,
-    pub text: String,
-}
-
-/// One mistake in a policy file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    pub file: String,
-    pub line: usize,
-    pub column: usize,
-    pub message: String,
-    pub suggestion: Option<String>,
-}
-
-/// The compiled rules in force.
-#[derive(Debug)]
-pub struct Policy {}
-
-/// A policy and what is odd about it.
-#[derive(Debug)]
-pub struct Compiled {
-    pub policy: Policy,
-    pub warnings: Vec<Problem>,
-}
-
-impl Policy {
-    /// Compiles rules for the targets of these names.
-    ///
-    /// # Errors
-    /// Every source: rules cannot be compiled yet, and must not be ignored.
-    pub fn compile(sources: &[Source], _known_targets: &[&str]) -> Result<Compiled, Vec<Problem>> {
-        if sources.is_empty() {
-            return Ok(Compiled {
-                policy: Self {},
-                warnings: Vec::new(),
-            });
-        }
-        let refuse = |source: &Source| Problem {
-            file: source.file.clone(),
-            line: 1,
-            column: 1,
-            message: "rules cannot be compiled yet".to_owned(),
-            suggestion: None,
-        };
-        Err(sources.iter().map(refuse).collect())
-    }
-}

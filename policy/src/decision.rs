@@ -1,0 +1,136 @@
+//! The answers of policy: a permit to enter, an allowance, a refusal.
+//!
+//! Values only; how they come about is in `decide`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::class::{Class, ClassSet};
+
+/// That a principal may enter a target, and which rules are about it there.
+///
+/// Scope: per session, for the policy that gave it. Only [`crate::Policy::admit`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Permit {
+    pub(crate) policy: crate::Version,
+    pub(crate) rules: RulesKey,
+    pub(crate) read_only: bool,
+    pub(crate) allowed: ClassSet,
+}
+
+impl Permit {
+    /// The rules that apply: together with the policy's version it says what this permit can
+    /// change about a decision.
+    #[must_use]
+    pub fn rules_key(&self) -> &RulesKey {
+        &self.rules
+    }
+
+    /// The policy that admitted; another one judges nothing under this permit.
+    #[must_use]
+    pub fn policy_version(&self) -> crate::Version {
+        self.policy
+    }
+
+    /// The rules allow nothing that needs more than a read-only session: the second lock.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// The classes that some allow rule holds, on some object.
+    #[must_use]
+    pub fn allowed_classes(&self) -> ClassSet {
+        self.allowed
+    }
+}
+
+/// Which rules of a policy apply, one bit each. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RulesKey(pub(crate) Arc<[u64]>);
+
+/// The answer to an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    Allow,
+    Deny(Refusal),
+}
+
+impl Decision {
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Allow => None,
+            Self::Deny(refusal) => Some(refusal),
+        }
+    }
+}
+
+/// Why not, in words for whom it is refused.
+///
+/// `message` and `hint` may hold names from the principal's own statement: they go to that client
+/// and to its recording, and into no log, metric or error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// The rule that refused: the name of one in the files, or of a guard (`sallyport:...`).
+    pub rule: Option<String>,
+    /// One sentence.
+    pub message: String,
+    /// What would be allowed, or what to write instead. May be empty.
+    pub hint: String,
+    /// The class that matched, or that no rule allows.
+    pub class: Option<Class>,
+    /// The object of that class, as the statement names it. May be empty.
+    pub object: String,
+    /// Index of the statement within the operation.
+    pub statement: usize,
+}
+
+/// Kinds of refusal, for the protocol's own error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// No allow rule is about this principal and target, or the permit is of another policy.
+    NotAdmitted,
+    /// A deny rule matched.
+    Denied,
+    /// Some effect is covered by no allow rule.
+    NotAllowed,
+    /// Refused whatever the rules say.
+    Guard,
+    /// It could not be classified, and no rule allows `unknown`.
+    Unclassified,
+    /// Not valid in the grammar of PostgreSQL: a syntax error to the client. No rule allows
+    /// `unknown`.
+    Unparsed,
+}
+
+impl RefusalKind {
+    /// A stable word for recordings and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotAdmitted => "not-admitted",
+            Self::Denied => "denied",
+            Self::NotAllowed => "not-allowed",
+            Self::Guard => "guard",
+            Self::Unclassified => "unclassified",
+            Self::Unparsed => "unparsed",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(rule) = &self.rule {
+            write!(f, " [{rule}]")?;
+        }
+        if !self.hint.is_empty() {
+            write!(f, " ({})", self.hint)?;
+        }
+        Ok(())
+    }
+}

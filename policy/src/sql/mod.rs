@@ -1,0 +1,16 @@
+//! From SQL text to what its statements do.
+//!
+//! Judges nothing; that is `decide`. PostgreSQL only, by PostgreSQL's own grammar.
+
+mod children;
+mod functions;
+mod nodes;
+pub mod postgres;
+mod profile;
+
+pub(crate) use functions::is_catalogue_relation;
+pub use nodes::{Handling, NODES};
+pub use profile::{
+    Batch, By, Change, CopyStream, Effect, FunctionName, Name, NamedStatementEffect, Object,
+    Reason, Schema, Scope, SettingChange, StatementProfile, TransactionControl,
+};

@@ -1,0 +1,288 @@
+//! What one statement does, as plain values.
+//!
+//! Depends on the text alone: names are as written, and are resolved where they are judged.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::postgres::split_identifiers;
+use crate::class::{Class, ClassSet};
+
+/// The statements of one text, in order.
+///
+/// Empty for a text of nothing but space and comments: such a text does nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    pub statements: Vec<StatementProfile>,
+}
+
+impl Batch {
+    /// The classes of all statements.
+    #[must_use]
+    pub fn classes(&self) -> ClassSet {
+        self.statements
+            .iter()
+            .fold(ClassSet::EMPTY, |set, statement| {
+                set.union(statement.classes())
+            })
+    }
+}
+
+/// What one statement does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementProfile {
+    /// Bytes of the text: this statement without its semicolon. Comments before it are inside.
+    pub span: Range<usize>,
+    /// The name of its node in PostgreSQL's grammar (`SelectStmt`); empty when it was not parsed.
+    pub kind: &'static str,
+    /// Without repetition, in the order found; never empty.
+    pub effects: Vec<Effect>,
+    /// Settings that it changes, in order.
+    pub settings: Vec<SettingChange>,
+    pub names: NamedStatementEffect,
+    /// Bytes of the text that hold passwords or connection strings, quotes included; to be cut
+    /// from recordings.
+    pub secrets: Vec<Range<usize>>,
+    pub transaction: Option<TransactionControl>,
+    /// The session's `search_path` may be another after it.
+    pub changes_search_path: bool,
+    pub copy: Option<CopyStream>,
+}
+
+impl StatementProfile {
+    #[must_use]
+    pub fn classes(&self) -> ClassSet {
+        self.effects.iter().map(|effect| effect.class).collect()
+    }
+
+    /// The session's `search_path` after it, where [`Self::changes_search_path`] and the text says
+    /// what it becomes. `"$user"` may be among the schemas.
+    #[must_use]
+    pub fn search_path_after(&self) -> Option<Vec<String>> {
+        let [change] = self.settings.as_slice() else {
+            return None;
+        };
+        let Change::Set(values) = &change.change else {
+            return None;
+        };
+        let opaque = self.effects.iter().any(|effect| {
+            effect.class == Class::Unknown
+                || matches!(&effect.object, Object::Function(function) if function.opaque)
+        });
+        if change.name != "search_path" || opaque {
+            return None;
+        }
+        match (change.by, values.as_slice()) {
+            // SET quotes each of its values as a name; set_config takes the list as it is.
+            (By::Statement, values) => Some(values.to_vec()),
+            (By::Function, [list]) => split_identifiers(list, ','),
+            (By::Function, _) => None,
+        }
+    }
+}
+
+/// One thing that a statement does to one object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Effect {
+    pub class: Class,
+    pub object: Object,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.class)?;
+        if self.object == Object::Nothing {
+            return Ok(());
+        }
+        write!(f, " on {}", self.object)
+    }
+}
+
+/// What an effect acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// No object at all, as in `SELECT 1`.
+    Nothing,
+    /// A table, view, sequence, index, type or any other named thing in a schema but functions.
+    /// `tables` lists speak about it.
+    Table(Name),
+    /// A function, procedure or aggregate. `functions` lists speak about it.
+    Function(FunctionName),
+    /// Something that no list can name: a setting, role, channel, cursor, database.
+    Other { kind: &'static str, name: String },
+    /// Why the class is `unknown`.
+    Unread(Reason),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Table(name) => write!(f, "{name}"),
+            Self::Function(function) => write!(f, "{}()", function.name),
+            Self::Other { kind, name } if name.is_empty() => f.write_str(kind),
+            Self::Other { kind, name } => write!(f, "{kind} {name}"),
+            Self::Unread(reason) => write!(f, "({reason})"),
+        }
+    }
+}
+
+/// A name as the statement has it, folded as PostgreSQL folds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Name {
+    pub schema: Schema,
+    /// `None`: any name.
+    pub name: Option<String>,
+}
+
+impl Name {
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            schema: Schema::Any,
+            name: None,
+        }
+    }
+}
+
+/// The schema part of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Schema {
+    Named(String),
+    /// Not written: the session's `search_path` decides.
+    Path,
+    /// Any schema: the statement does not say which.
+    Any,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("*");
+        match &self.schema {
+            Schema::Named(schema) => write!(f, "{schema}.{name}"),
+            Schema::Path => f.write_str(name),
+            Schema::Any if self.name.is_none() => f.write_str("any table"),
+            Schema::Any => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// A function and whether its code is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FunctionName {
+    pub name: Name,
+    /// Not built in: it may do anything. Such an effect is of its class only where an allow rule
+    /// lists the function by name; it is `unknown` otherwise.
+    pub opaque: bool,
+}
+
+/// Why something could not be classified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Reason {
+    #[error("not valid in PostgreSQL's grammar")]
+    NotParsed,
+    #[error("longer than {limit} bytes")]
+    TooLong { limit: usize },
+    #[error("more than {limit} statements")]
+    TooManyStatements { limit: usize },
+    #[error("nested too deeply")]
+    TooDeep,
+    #[error("touches more than {limit} objects")]
+    TooManyEffects { limit: usize },
+    #[error("a block of code")]
+    Code,
+    #[error("runs text that is not a literal")]
+    RunsText,
+    #[error("an operator that is not built in")]
+    Operator,
+    #[error("a syntax node `{0}` that is not judged")]
+    Node(&'static str),
+    #[error("takes the name of a built-in function or operator")]
+    Shadows,
+    #[error("a function called by number")]
+    FunctionByNumber,
+    #[error("a part of the statement that is not judged")]
+    Part,
+}
+
+/// One setting that a statement changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingChange {
+    /// Lower case, as the server compares it; empty for `ResetAll` and `DiscardAll`, and for a
+    /// `set_config` whose name is not a literal.
+    pub name: String,
+    pub change: Change,
+    pub scope: Scope,
+    pub by: By,
+}
+
+/// The new value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The literal value; several (`SET search_path = a, b`) are kept apart.
+    Set(Vec<String>),
+    Default,
+    Reset,
+    ResetAll,
+    DiscardAll,
+    /// A value that the text does not show.
+    Opaque,
+}
+
+/// How long a setting's change lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Session,
+    /// `SET LOCAL`: until the transaction ends.
+    Local,
+    /// A characteristic of this transaction (`SET TRANSACTION`, `BEGIN READ WRITE`).
+    Transaction,
+    /// Kept beyond the session: `ALTER ROLE ... SET`, `ALTER DATABASE`, `ALTER SYSTEM`, a
+    /// function's `SET` clause.
+    Stored,
+}
+
+/// What changes a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The statement itself is the SET or RESET: it can be rewritten as a whole.
+    Statement,
+    /// A call of `set_config` inside it.
+    Function,
+}
+
+/// What a statement does to the session's prepared statements.
+///
+/// SQL's PREPARE and the protocol's Parse share one set of names. The effects of PREPARE are those
+/// of the statement it prepares and `prepare`; the caller keeps that profile under the name and
+/// judges it again at each EXECUTE, with the session's state at that time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedStatementEffect {
+    None,
+    Prepares(String),
+    /// Also from within EXPLAIN and CREATE TABLE AS. An unknown name must be refused.
+    Executes(String),
+    Deallocates(String),
+    DeallocatesAll,
+}
+
+/// What a statement does to the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionControl {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    Prepare,
+    CommitPrepared,
+    RollbackPrepared,
+}
+
+/// COPY between server and client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyStream {
+    FromStdin,
+    ToStdout,
+}
