@@ -275,6 +275,7 @@ impl Drop for Conversation {
         if self.goodbye == Goodbye::Unsaid {
             self.say_goodbye();
             let mut cx = Context::from_waker(Waker::noop());
+            // What cannot be sent now is not missed: the connection ends all the same.
             let _ = self.transport.poll_flush(&mut cx);
         }
     }

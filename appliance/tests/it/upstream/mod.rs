@@ -18,12 +18,24 @@ use appliance::upstream::{
 use codecs::Limits;
 use codecs::postgres::backend::Backend;
 use codecs::postgres::{BackendDecoder, BackendPiece, frontend};
+use runtime::Timer;
 
 /// Far above what anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn soon() -> Instant {
     runtime::now() + PATIENCE
+}
+
+/// Waits for what other tasks of the shard bring about.
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = soon();
+    while !condition() {
+        assert!(runtime::now() < deadline, "it does not come about");
+        Timer::at(runtime::now() + Duration::from_millis(1))
+            .expired()
+            .await;
+    }
 }
 
 fn loopback(port: u16) -> Address {
