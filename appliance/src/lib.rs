@@ -1,13 +1,25 @@
 //! The appliance, module by module in reading order.
+//!
+//! `connection` is the one file that reads as the life of a connection, from accept to close.
 
 #![forbid(unsafe_code)]
 
-pub mod cli;
-pub mod config;
-pub mod control;
+pub mod shard;
+
+mod connection;
+
 pub mod downstream;
 pub mod identity;
-pub mod recorder;
-pub mod telemetry;
 pub mod transport;
 pub mod upstream;
+
+mod protocols;
+mod relay;
+
+pub mod recorder;
+
+pub mod config;
+pub mod control;
+
+pub mod cli;
+pub mod telemetry;

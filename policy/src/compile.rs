@@ -62,6 +62,14 @@ pub struct Compiled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(u128);
 
+impl Version {
+    /// Its first 64 bits, for recordings: enough to tell the policies of one site apart.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or(u64::MAX)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

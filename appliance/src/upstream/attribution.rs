@@ -95,6 +95,19 @@ impl Attribution {
         self.application_name = with_suffix(&self.agent, Some(client_name));
     }
 
+    /// The settings by name, with their values as they are.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let read_only = self
+            .read_only
+            .then_some(("default_transaction_read_only", "on"));
+        [
+            ("application_name", self.application_name.as_str()),
+            ("sallyport.subject", self.subject.as_str()),
+        ]
+        .into_iter()
+        .chain(read_only)
+    }
+
     /// Sets everything again, whatever was set before.
     pub fn statements(&self) -> AttributionStatements {
         let mut sql = format!(

@@ -1,0 +1,358 @@
+//! The life of a connection, from accept to close.
+//!
+//! Every step yields the value that the next one requires, so no step can be
+//! skipped: no `Proven` without a token that verified, no `Permit` without
+//! policy, no upstream without a recording that is open.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use policy::Permit;
+use policy::sql::postgres::{ProfileLimits, profile};
+use policy::{Decision, Operation, SearchPath, SessionContext};
+use runtime::Stream;
+
+use crate::config::{ListenerProof, Snapshot};
+use crate::identity::{self, Claim, Proven};
+use crate::protocols::postgres::exchange::{Exchange, Opened};
+use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening};
+use crate::protocols::postgres::refuse::LoginRefusal;
+use crate::protocols::postgres::settings::{WishRefused, Wishes};
+use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionStart};
+use crate::relay::{End, Relay};
+use crate::shard::entrance::Place;
+use crate::shard::{Peer, Shard};
+use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, TargetSettings};
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// It carried a `CancelRequest`.
+    Cancel,
+    /// The peer left before it asked for anything.
+    Left,
+    /// It was turned away with words for the agent.
+    Refused(LoginRefusal),
+    Session(End),
+}
+
+/// Why a login came to nothing.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The peer is told why, as far as that is its business.
+    Refused(LoginRefusal),
+    /// The peer broke the protocol, was too slow or left: nobody is there to be told.
+    Failed(GreetError),
+}
+
+/// Who got as far as where; what the record of a refused login says.
+#[derive(Default)]
+struct Progress {
+    target: Option<String>,
+    user: Option<String>,
+    application: Option<String>,
+    principal: Option<PrincipalNote>,
+    /// A session was opened, and its own recording says how it ended.
+    recorded: bool,
+}
+
+/// Carries one connection from accept to close.
+///
+/// # Errors
+/// `GreetError` when the peer broke the protocol, was silent or vanished before its session.
+pub(crate) async fn serve(
+    shard: &Rc<Shard>,
+    proof: ListenerProof,
+    socket: Stream,
+    place: Place,
+) -> Result<Closed, GreetError> {
+    let snapshot = shard.snapshot();
+    let deadline = runtime::now() + snapshot.limits.login_deadline;
+    let (mut greeting, wishes) = match greet::open(socket, &snapshot, deadline).await? {
+        Opening::Session(greeting, wishes) => (greeting, wishes),
+        Opening::Left => return Ok(Closed::Left),
+        Opening::Cancel(key) => {
+            shard.route_cancel(key, deadline).await;
+            return Ok(Closed::Cancel);
+        }
+    };
+    let mut progress = Progress::default();
+    match login(
+        shard,
+        snapshot,
+        proof,
+        &mut greeting,
+        wishes,
+        place,
+        deadline,
+        &mut progress,
+    )
+    .await
+    {
+        Ok(session) => Ok(Closed::Session(session.run(shard, *greeting).await?)),
+        Err(Ended::Failed(error)) => Err(error),
+        Err(Ended::Refused(refusal)) => {
+            if !progress.recorded {
+                record_refusal(shard, &greeting, progress, &refusal);
+            }
+            greeting.refuse(&refusal, deadline).await;
+            Ok(Closed::Refused(refusal))
+        }
+    }
+}
+
+/// A login that succeeded: everything its session needs.
+struct Session {
+    snapshot: Arc<Snapshot>,
+    proven: Proven,
+    permit: Permit,
+    attribution: Attribution,
+    recorder: Recorder,
+    lease: Lease,
+    target: Arc<TargetSettings>,
+    login_unix: u64,
+}
+
+/// The gate: claim, proof, admission, recording, upstream, in this order.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one fact of the connection"
+)]
+async fn login(
+    shard: &Rc<Shard>,
+    snapshot: Arc<Snapshot>,
+    proof: ListenerProof,
+    greeting: &mut Greeting,
+    wishes: Result<Wishes, WishRefused>,
+    place: Place,
+    deadline: Instant,
+    progress: &mut Progress,
+) -> Result<Session, Ended> {
+    let wishes = wishes?;
+    progress.target = Some(wishes.database.clone());
+    progress.user = Some(wishes.user.clone());
+    progress.application.clone_from(&wishes.application);
+
+    let token = greeting.ask(proof, deadline).await?;
+    let login_unix = runtime::unix_time().as_secs();
+    let claim = match proof {
+        ListenerProof::Password => Claim::Password(&token),
+        ListenerProof::OauthBearer => Claim::OauthBearer(&token),
+    };
+    let proven = identity::prove(&snapshot.authenticators, shard.tokens(), claim, login_unix)
+        .map_err(LoginRefusal::NotProven)?;
+    drop(token);
+    drop(place);
+    progress.principal = Some(principal_note(&proven));
+
+    let target = snapshot
+        .targets
+        .find(&wishes.database)
+        .ok_or(LoginRefusal::NoTarget)?;
+    let target = Arc::clone(target);
+    let sought = policy::Target {
+        name: target.name.clone(),
+    };
+    let admitted = snapshot.policy.admit(proven.principal(), &sought);
+    let permit = admitted.map_err(LoginRefusal::NotAdmitted)?;
+    let settings = allowed_settings(&snapshot, &permit, &wishes)?;
+
+    let principal = proven.principal();
+    let attribution = Attribution::new(
+        &principal.issuer,
+        &principal.subject,
+        wishes.application.as_deref(),
+        permit.read_only(),
+    )
+    .map_err(LoginRefusal::NotAttributable)?;
+
+    let recorder = Recorder::open(
+        shard.journal(),
+        &SessionStart {
+            principal: principal_note(&proven),
+            target: target.name.clone(),
+            protocol: "postgres".to_owned(),
+            user: Some(wishes.user),
+            application: wishes.application,
+            peer: Peer(greeting.peer()).to_string(),
+            shard: shard.id().0,
+            read_only: permit.read_only(),
+            policy: snapshot.policy.version().number(),
+        },
+    )
+    .map_err(LoginRefusal::NotRecorded)?;
+    progress.recorded = true;
+
+    let account = target.account_for(permit.read_only(), &principal.groups);
+    let request = LeaseRequest {
+        target: &target,
+        account,
+        settings: &settings,
+        attribution: &attribution,
+        deadline: runtime::now() + (target.pool.queue_deadline + target.pool.connect_deadline),
+    };
+    let lease = match shard.pools().lease(&request).await {
+        Ok(lease) => lease,
+        Err(error) => {
+            recorder.end(EndReason::UpstreamUnavailable);
+            return Err(LoginRefusal::NoUpstream(error).into());
+        }
+    };
+    Ok(Session {
+        snapshot,
+        proven,
+        permit,
+        attribution,
+        recorder,
+        lease,
+        target,
+        login_unix,
+    })
+}
+
+impl Session {
+    /// Welcomes the agent and relays until one side ends.
+    async fn run(self, shard: &Rc<Shard>, greeting: Greeting) -> Result<End, GreetError> {
+        let Self {
+            snapshot,
+            proven,
+            permit,
+            attribution,
+            recorder,
+            lease,
+            target,
+            login_unix,
+        } = self;
+        let secret = shard.random_bytes(greeting.secret_bytes())?;
+        let reserved = shard.random_name()?;
+        let registration =
+            shard.register(recorder.session(), secret.clone(), lease.cancel_handle());
+        let Some(registration) = registration else {
+            recorder.end(EndReason::UpstreamUnavailable);
+            lease.finish(Outcome::Clean);
+            let deadline = runtime::now() + snapshot.limits.login_deadline;
+            greeting.refuse(&LoginRefusal::ShardFull, deadline).await;
+            return Ok(End::Drained);
+        };
+        tracing::info!(
+            session = %recorder.session(),
+            issuer = proven.principal().issuer,
+            subject = proven.principal().subject,
+            target = target.name,
+            "session opened",
+        );
+        let parameters = lease.parameters().iter();
+        let (agent, inbound, frontend) =
+            greeting.welcome(parameters, registration.process_id, &secret)?;
+        let lifetime = proven.session_deadline(login_unix, snapshot.session.lifetime);
+        let left = lifetime.saturating_sub(login_unix);
+        let times = crate::relay::Times {
+            ends: runtime::now() + std::time::Duration::from_secs(left),
+            idle: snapshot.session.idle,
+            write_stall: snapshot.limits.write_deadline,
+        };
+        let exchange = Exchange::new(Opened {
+            snapshot,
+            proven,
+            permit,
+            target_name: target.name.as_str().into(),
+            classifier: Rc::clone(shard.classifier()),
+            frontend,
+            attribution,
+            reserved,
+            recorder,
+        });
+        let relay = Relay::new(
+            shard,
+            (agent, inbound),
+            lease,
+            exchange,
+            registration,
+            &times,
+        );
+        Ok(relay.run(shard).await)
+    }
+}
+
+/// The settings that go upstream with the session, policy willing.
+///
+/// What drivers send unasked passes; the rest is judged as the `SET` that it amounts to.
+fn allowed_settings(
+    snapshot: &Snapshot,
+    permit: &Permit,
+    wishes: &Wishes,
+) -> Result<SessionSettings, LoginRefusal> {
+    let session = SessionContext {
+        search_path: SearchPath::Unknown,
+        read_only: permit.read_only(),
+    };
+    for (name, value) in &wishes.judged {
+        let name = name.replace('.', "\".\"");
+        let text = format!("SET \"{name}\" TO '{}'", value.replace('\'', "''"));
+        let batch = profile(&text, &ProfileLimits::default());
+        let operation = Operation::Sql {
+            statements: &batch.statements,
+            session,
+        };
+        if let Decision::Deny(refusal) = snapshot.policy.judge(permit, &operation) {
+            return Err(LoginRefusal::Setting(refusal));
+        }
+    }
+    let settings = wishes.harmless.iter().chain(&wishes.judged).cloned();
+    Ok(SessionSettings::new(settings)?)
+}
+
+fn principal_note(proven: &Proven) -> PrincipalNote {
+    let principal = proven.principal();
+    PrincipalNote {
+        issuer: principal.issuer.clone(),
+        subject: principal.subject.clone(),
+        name: principal.name.clone(),
+        groups: principal.groups.clone(),
+        actors: principal
+            .delegation
+            .iter()
+            .map(|actor| crate::recorder::ActorNote {
+                issuer: actor.issuer.clone(),
+                subject: actor.subject.clone(),
+            })
+            .collect(),
+        token_id: principal.token_id.clone(),
+        expires: principal.expires,
+    }
+}
+
+fn record_refusal(shard: &Shard, greeting: &Greeting, progress: Progress, refusal: &LoginRefusal) {
+    let recorded = shard.journal().refused_login(&RefusedLogin {
+        peer: Peer(greeting.peer()).to_string(),
+        protocol: "postgres".to_owned(),
+        target: progress.target,
+        user: progress.user,
+        application: progress.application,
+        reason: refusal.to_string(),
+        principal: progress.principal,
+        shard: shard.id().0,
+    });
+    if let Err(error) = recorded {
+        tracing::error!(%error, "a refused login could not be recorded");
+    }
+}
+
+impl From<LoginRefusal> for Ended {
+    fn from(refusal: LoginRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<GreetError> for Ended {
+    fn from(error: GreetError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<WishRefused> for Ended {
+    fn from(refused: WishRefused) -> Self {
+        Self::Refused(LoginRefusal::Wish(refused))
+    }
+}

@@ -1,0 +1,663 @@
+//! The agent's messages: classify, judge, record, and only then forward.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use codecs::postgres::frontend::{
+    self, Bind, Close, Execute, Frontend, FrontendPiece, FunctionCall, Parse, Target,
+};
+use codecs::postgres::pipeline::Fate;
+use codecs::postgres::{DecodeError, Origin, Request};
+use policy::sql::NamedStatementEffect;
+use policy::{Decision, Operation};
+
+use super::{
+    AgentFragment, Exchange, Expected, Fault, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, Path, Pause,
+    Recording, Sides, Taken,
+};
+use crate::protocols::postgres::classify::{Judged, Statement, session_context};
+use crate::protocols::postgres::names::{Change, Meaning, Step};
+use crate::protocols::postgres::refuse::{self, Refused};
+use crate::protocols::postgres::rewrite;
+use crate::recorder::{CommandKind, NoRoom, Note as DecisionNote, Recorded};
+use crate::transport::Transport;
+
+/// How deep an EXECUTE may run a prepared EXECUTE. Legitimate use is one.
+const EXECUTE_DEPTH_MAX: usize = 4;
+
+/// What became of one message.
+enum Outcome {
+    Taken,
+    /// Not taken: nothing was changed, show it again when this is over.
+    Wait(Pause),
+    /// The same, for the journal.
+    NoRoom(NoRoom),
+}
+
+/// What stands in for a refused message.
+#[derive(Clone, Copy)]
+enum Probe {
+    Simple,
+    Extended,
+}
+
+impl Exchange {
+    /// Takes as many whole messages of `bytes` as can go now.
+    pub(crate) fn take_from_agent(
+        &mut self,
+        bytes: &[u8],
+        sides: &mut Sides<'_>,
+    ) -> Result<Taken, Fault> {
+        let mut taken = 0;
+        loop {
+            if self.recording == Recording::Target {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: Some(Pause::OtherSide),
+                });
+            }
+            let rest = bytes.get(taken..).unwrap_or_default();
+            if self.pipeline.len() >= PIPELINE_MAX {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: Some(Pause::ShorterPipeline),
+                });
+            }
+            if let Some(fragment) = self.agent_fragment {
+                let bytes = rest.get(..fragment.length).unwrap_or_default();
+                match self.record_unjudged(CommandKind::CopyData, bytes) {
+                    Ok(recorded) => self.last_recorded = Some(recorded.position()),
+                    Err(no_room) => return Ok(self.pause_agent(taken, no_room)),
+                }
+                if fragment.fate == Fate::Forward {
+                    sides.lease.transport().append(bytes);
+                }
+                self.agent_fragment = None;
+                taken += fragment.length;
+                continue;
+            }
+            let Some(piece) = self.frontend.decode(rest).map_err(Fault::Agent)? else {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: None,
+                });
+            };
+            let outcome = match &piece {
+                FrontendPiece::Message(decoded) => {
+                    self.agent_message(&decoded.message, decoded.wire, sides.lease.transport())?
+                }
+                FrontendPiece::CopyDataFragment(fragment) => {
+                    if fragment.first {
+                        self.copy_fate = self.expect(Request::CopyData, Origin::Client)?.fate;
+                    }
+                    // The decoder has moved on: from here on the fragment is kept until recorded.
+                    let length = fragment.wire.len();
+                    self.agent_fragment = Some(AgentFragment {
+                        length,
+                        fate: self.copy_fate,
+                    });
+                    continue;
+                }
+            };
+            self.dismiss_discarded();
+            match outcome {
+                Outcome::Taken => taken += piece.wire().len(),
+                Outcome::NoRoom(no_room) => return Ok(self.pause_agent(taken, no_room)),
+                Outcome::Wait(pause) => {
+                    return Ok(Taken {
+                        bytes: taken,
+                        pause: Some(pause),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Until the journal has room, the other direction must not record: this message has begun to be.
+    fn pause_agent(&mut self, taken: usize, no_room: NoRoom) -> Taken {
+        self.recording = Recording::Agent;
+        Taken {
+            bytes: taken,
+            pause: Some(Pause::Room(no_room.bytes)),
+        }
+    }
+}
+
+impl Exchange {
+    fn agent_message(
+        &mut self,
+        message: &Frontend<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        match message {
+            Frontend::Query(query) => self.query(query.text, wire, target),
+            Frontend::Parse(parse) => self.parse(parse, wire, target),
+            Frontend::Bind(bind) => self.bind(bind, wire, target),
+            Frontend::Execute(execute) => self.execute(execute, wire, target),
+            Frontend::FunctionCall(call) => self.function_call(call, wire, target),
+            Frontend::Close(close) => self.close(close, wire, target),
+            Frontend::Sync => self.sync(wire, target),
+            Frontend::Describe(describe) => {
+                self.pass(Request::Describe(describe.target), wire, target)
+            }
+            Frontend::Flush => self.pass(Request::Flush, wire, target),
+            Frontend::CopyData(_) => {
+                self.copy(Request::CopyData, CommandKind::CopyData, wire, target)
+            }
+            Frontend::CopyDone => self.copy(Request::CopyDone, CommandKind::Control, wire, target),
+            Frontend::CopyFail(_) => {
+                self.copy(Request::CopyFail, CommandKind::Control, wire, target)
+            }
+            Frontend::Terminate => Ok(Outcome::Wait(Pause::Goodbye)),
+            // Invariant: the decoder left the authentication phase before the relay began.
+            Frontend::Password(_) => Err(Fault::Agent(DecodeError::OutOfPhase {
+                message: "Password",
+            })),
+        }
+    }
+
+    fn query(
+        &mut self,
+        text: &[u8],
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let statement = match self.classify(text) {
+            Ok(statement) => statement,
+            Err(refused) => return self.refuse(CommandKind::Query, wire, &[], refused, target),
+        };
+        if let Some(pause) = self.settle_path(&statement, target)? {
+            return Ok(Outcome::Wait(pause));
+        }
+        let cuts = cuts(&statement, wire, text);
+        let judged = match self.judge(&statement) {
+            Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Refused(refused) => {
+                return self.refuse(CommandKind::Query, wire, &cuts, refused, target);
+            }
+            Verdict::Allowed(judged) => judged,
+        };
+        let recorded = match self.record(CommandKind::Query, wire, &cuts, &judged.note) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(Request::Query, Origin::Client)?;
+        let plan = rewrite::plan(&statement, &self.attribution);
+        self.note_effects(&statement, expected.number);
+        match &plan.text {
+            None => self.forward(target, recorded, &expected, wire),
+            Some(text) => {
+                self.scratch.clear();
+                frontend::encode_query(&mut self.scratch, text.as_bytes())?;
+                self.forward_scratch(target, recorded, &expected);
+            }
+        }
+        if !plan.spliced.is_empty() {
+            let kind = NoteKind::Spliced(plan.spliced);
+            self.notes.push_back(Note {
+                request: expected.number,
+                kind,
+            });
+        }
+        self.end_epoch();
+        if plan.restore_after {
+            self.restore_simple(target)?;
+        }
+        Ok(Outcome::Taken)
+    }
+}
+
+/// What judging came to.
+enum Verdict {
+    Allowed(Rc<Judged>),
+    Refused(Refused),
+    Wait(Pause),
+}
+
+/// What stands against an EXECUTE.
+enum Objection {
+    Refused(Refused),
+    Wait(Pause),
+}
+
+impl Exchange {
+    fn parse(
+        &mut self,
+        parse: &Parse<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let kind = CommandKind::Prepare;
+        let statement = match self.classify(parse.text) {
+            Ok(statement) => statement,
+            Err(refused) => return self.refuse(kind, wire, &[], refused, target),
+        };
+        if let Some(pause) = self.settle_path(&statement, target)? {
+            return Ok(Outcome::Wait(pause));
+        }
+        let cuts = cuts(&statement, wire, parse.text);
+        let judged = match self.judge(&statement) {
+            Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Refused(refused) => return self.refuse(kind, wire, &cuts, refused, target),
+            Verdict::Allowed(_) if self.statements.len() >= NAMES_MAX => {
+                let refused = Refused::too_many("prepared statements", NAMES_MAX);
+                return self.refuse(kind, wire, &cuts, refused, target);
+            }
+            Verdict::Allowed(judged) => judged,
+        };
+        let recorded = match self.record(kind, wire, &cuts, &judged.note) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(Request::Parse, Origin::Client)?;
+        match rewrite::prepared_text(&statement, &self.attribution) {
+            None => self.forward(target, recorded, &expected, wire),
+            Some(text) => {
+                self.scratch.clear();
+                let types: Vec<u32> = parse.parameter_types.iter().collect();
+                frontend::encode_parse(
+                    &mut self.scratch,
+                    parse.statement,
+                    text.as_bytes(),
+                    &types,
+                )?;
+                self.forward_scratch(target, recorded, &expected);
+            }
+        }
+        let name = parse.statement.into();
+        let step = Step::whole(expected.number);
+        self.statements
+            .expect(step, Change::Define(name, statement));
+        Ok(Outcome::Taken)
+    }
+
+    fn bind(
+        &mut self,
+        bind: &Bind<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let change = match self.statements.meaning(bind.statement) {
+            Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
+            Meaning::Known(statement) => {
+                // Execute comes too late to ask, so what it will be judged by is settled here.
+                if let Some(pause) = self.settle_path(&statement, target)? {
+                    return Ok(Outcome::Wait(pause));
+                }
+                Change::Define(bind.portal.into(), statement)
+            }
+            // The server will say that it knows no such statement. If it does know one that
+            // did not come through here, its portal has no meaning and is never executed.
+            Meaning::Absent => Change::Remove(bind.portal.into()),
+        };
+        if self.portals.len() >= NAMES_MAX {
+            let refused = Refused::too_many("portals", NAMES_MAX);
+            return self.refuse(CommandKind::Bind, wire, &[], refused, target);
+        }
+        let recorded = match self.record_unjudged(CommandKind::Bind, wire) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(Request::Bind, Origin::Client)?;
+        self.portals.expect(Step::whole(expected.number), change);
+        self.forward(target, recorded, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    fn execute(
+        &mut self,
+        execute: &Execute<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let kind = CommandKind::Execute;
+        let statement = match self.portals.meaning(execute.portal) {
+            Meaning::Known(statement) => statement,
+            Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
+            Meaning::Absent => {
+                return self.refuse(kind, wire, &[], Refused::no_portal(), target);
+            }
+        };
+        let judged = match self.judge(&statement) {
+            Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Refused(refused) => return self.refuse(kind, wire, &[], refused, target),
+            Verdict::Allowed(judged) => judged,
+        };
+        let recorded = match self.record(kind, wire, &[], &judged.note) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(Request::Execute, Origin::Client)?;
+        self.forward(target, recorded, &expected, wire);
+        self.note_effects(&statement, expected.number);
+        if rewrite::clears_attribution(&statement) {
+            self.restore_extended(target)?;
+        }
+        Ok(Outcome::Taken)
+    }
+
+    fn function_call(
+        &mut self,
+        call: &FunctionCall<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let kind = CommandKind::FunctionCall;
+        let judged = Rc::new(self.judge_function(call.function));
+        if let Decision::Deny(refusal) = &judged.decision {
+            let refused = Refused::by_policy(refusal, Rc::clone(&judged));
+            return self.refuse(kind, wire, &[], refused, target);
+        }
+        let recorded = match self.record(kind, wire, &[], &judged.note) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(Request::FunctionCall, Origin::Client)?;
+        self.end_epoch();
+        self.forward(target, recorded, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    fn close(
+        &mut self,
+        close: &Close<'_>,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let expected = self.expect(Request::Close, Origin::Client)?;
+        let step = Step::whole(expected.number);
+        let change = Change::Remove(close.name.into());
+        match close.target {
+            Target::Statement => self.statements.expect(step, change),
+            Target::Portal => self.portals.expect(step, change),
+        }
+        pass_on(target, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    fn sync(&mut self, wire: &[u8], target: &mut Transport) -> Result<Outcome, Fault> {
+        let expected = self.expect(Request::Sync, Origin::Client)?;
+        self.end_epoch();
+        pass_on(target, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    /// Forwards a message that carries out nothing by itself.
+    fn pass(
+        &mut self,
+        request: Request,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let expected = self.expect(request, Origin::Client)?;
+        pass_on(target, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    fn copy(
+        &mut self,
+        request: Request,
+        kind: CommandKind,
+        wire: &[u8],
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        if !self.pipeline.in_copy_in() && self.may_begin_copy() {
+            return Ok(Outcome::Wait(Pause::CopyAnswer));
+        }
+        let recorded = match self.record_unjudged(kind, wire) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let expected = self.expect(request, Origin::Client)?;
+        self.forward(target, recorded, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    /// Records the refusal and puts a probe in the place of the command.
+    fn refuse(
+        &mut self,
+        kind: CommandKind,
+        wire: &[u8],
+        cuts: &[Range<usize>],
+        refused: Refused,
+        target: &mut Transport,
+    ) -> Result<Outcome, Fault> {
+        let recorded = match self.record(kind, wire, cuts, &refused.note()) {
+            Ok(recorded) => recorded,
+            Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
+        };
+        let probe = Probe::of(kind);
+        let request = match probe {
+            Probe::Simple => Request::Query,
+            Probe::Extended => Request::Parse,
+        };
+        let expected = self.expect(request, Origin::Refused)?;
+        let kind = NoteKind::Refused(Box::new(refused));
+        self.notes.push_back(Note {
+            request: expected.number,
+            kind,
+        });
+        self.scratch.clear();
+        match probe {
+            Probe::Simple => {
+                self.end_epoch();
+                refuse::encode_simple_probe(&mut self.scratch)?;
+            }
+            Probe::Extended => refuse::encode_extended_probe(&mut self.scratch)?,
+        }
+        self.forward_scratch(target, recorded, &expected);
+        Ok(Outcome::Taken)
+    }
+
+    fn classify(&self, text: &[u8]) -> Result<Rc<Statement>, Refused> {
+        let text = std::str::from_utf8(text).map_err(|_| Refused::not_utf8())?;
+        Ok(self.classifier.classify(text))
+    }
+
+    /// Makes sure that the search path is known where a verdict depends on it, as far as possible.
+    ///
+    /// Inside a sequence of extended requests it can not be asked for, and in a failed transaction
+    /// there is no answer: the verdict is then that of an unknown path, which allows less.
+    fn settle_path(
+        &mut self,
+        statement: &Statement,
+        target: &mut Transport,
+    ) -> Result<Option<Pause>, Fault> {
+        if matches!(self.path, Path::Unknown) && statement.needs_path && self.at_boundary {
+            self.read_path(target)?;
+            return Ok(Some(Pause::Quiescence));
+        }
+        let is_asked = matches!(
+            self.notes.back(),
+            Some(Note {
+                kind: NoteKind::ReadPath,
+                ..
+            })
+        );
+        Ok(is_asked.then_some(Pause::Quiescence))
+    }
+
+    fn judge(&self, statement: &Statement) -> Verdict {
+        let judged = self.decide(statement);
+        if let Decision::Deny(refusal) = &judged.decision {
+            return Verdict::Refused(Refused::by_policy(refusal, Rc::clone(&judged)));
+        }
+        if !statement.names_statements {
+            return Verdict::Allowed(judged);
+        }
+        match self.judge_named(statement, 0) {
+            None => Verdict::Allowed(judged),
+            Some(Objection::Refused(refused)) => Verdict::Refused(refused),
+            Some(Objection::Wait(pause)) => Verdict::Wait(pause),
+        }
+    }
+
+    fn decide(&self, statement: &Statement) -> Rc<Judged> {
+        let situation = self.situation();
+        self.classifier
+            .judge(statement, &situation, &self.snapshot.policy, &self.permit)
+    }
+
+    /// What stands against the prepared statements that SQL's EXECUTE runs.
+    fn judge_named(&self, statement: &Statement, depth: usize) -> Option<Objection> {
+        if depth > EXECUTE_DEPTH_MAX {
+            let refused = Refused::too_many("nested EXECUTEs", EXECUTE_DEPTH_MAX);
+            return Some(Objection::Refused(refused));
+        }
+        // What earlier statements of the same text prepare or drop; the last word counts.
+        let mut inside: Vec<(&str, bool)> = Vec::new();
+        for profile in &statement.profiles {
+            let name = match &profile.names {
+                NamedStatementEffect::None => continue,
+                NamedStatementEffect::Prepares(name) => {
+                    inside.push((name, true));
+                    continue;
+                }
+                NamedStatementEffect::Deallocates(name) => {
+                    inside.push((name, false));
+                    continue;
+                }
+                NamedStatementEffect::DeallocatesAll => {
+                    inside.clear();
+                    continue;
+                }
+                NamedStatementEffect::Executes(name) => name,
+            };
+            match inside.iter().rev().find(|(known, _)| known == name) {
+                // Judged with this text, of which it is a part.
+                Some((_, true)) => continue,
+                Some((_, false)) => return Some(Objection::Refused(Refused::no_statement(name))),
+                None => {}
+            }
+            let prepared = match self.statements.meaning(name.as_bytes()) {
+                Meaning::Unsettled => return Some(Objection::Wait(Pause::Answers)),
+                Meaning::Absent => return Some(Objection::Refused(Refused::no_statement(name))),
+                Meaning::Known(prepared) => prepared,
+            };
+            let judged = self.decide(&prepared);
+            if let Decision::Deny(refusal) = &judged.decision {
+                let refused = Refused::by_policy(refusal, Rc::clone(&judged));
+                return Some(Objection::Refused(refused));
+            }
+            // What Parse prepared may be an EXECUTE in turn.
+            if prepared.names_statements
+                && let Some(objection) = self.judge_named(&prepared, depth + 1)
+            {
+                return Some(objection);
+            }
+        }
+        None
+    }
+
+    fn judge_function(&self, oid: u32) -> Judged {
+        let situation = self.situation();
+        let session = session_context(&situation);
+        let operation = Operation::FunctionCall { oid, session };
+        let decision = self.snapshot.policy.judge(&self.permit, &operation);
+        Judged::new(decision, &situation, &[])
+    }
+
+    /// Notes what a statement that is about to run changes in the session.
+    fn note_effects(&mut self, statement: &Rc<Statement>, number: u64) {
+        self.tainted |= statement.taints;
+        if statement.changes_path {
+            self.path = Path::Unknown;
+            self.path_is_transactional = true;
+        } else if statement.ends_transaction && self.path_is_transactional {
+            // A rollback may bring an earlier path back.
+            self.path = Path::Unknown;
+        }
+        if !statement.names_statements {
+            return;
+        }
+        for (profile, index) in statement.profiles.iter().zip(0..) {
+            let change = match &profile.names {
+                NamedStatementEffect::None | NamedStatementEffect::Executes(_) => continue,
+                NamedStatementEffect::Prepares(name) => {
+                    Change::Define(name.as_bytes().into(), Rc::clone(statement))
+                }
+                NamedStatementEffect::Deallocates(name) => Change::Remove(name.as_bytes().into()),
+                NamedStatementEffect::DeallocatesAll => Change::RemoveAll,
+            };
+            self.statements.expect(
+                Step {
+                    request: number,
+                    statement: index,
+                },
+                change,
+            );
+        }
+    }
+
+    fn record(
+        &mut self,
+        kind: CommandKind,
+        wire: &[u8],
+        cuts: &[Range<usize>],
+        note: &DecisionNote,
+    ) -> Result<Recorded, NoRoom> {
+        let recorded = self
+            .recorder
+            .command(self.last_request + 1, kind, wire, cuts, note)?;
+        self.recording = Recording::Neither;
+        Ok(recorded)
+    }
+
+    fn record_unjudged(&mut self, kind: CommandKind, wire: &[u8]) -> Result<Recorded, NoRoom> {
+        let note = DecisionNote::not_judged();
+        self.record(kind, wire, &[], &note)
+    }
+
+    /// Queues what was recorded, or what stands for it, for the target.
+    fn forward(
+        &mut self,
+        target: &mut Transport,
+        recorded: Recorded,
+        expected: &Expected,
+        bytes: &[u8],
+    ) {
+        self.last_recorded = Some(recorded.position());
+        pass_on(target, expected, bytes);
+    }
+
+    /// [`Self::forward`] for what was written to [`Self::scratch`].
+    fn forward_scratch(&mut self, target: &mut Transport, recorded: Recorded, expected: &Expected) {
+        self.last_recorded = Some(recorded.position());
+        pass_on(target, expected, &self.scratch);
+    }
+}
+
+impl Probe {
+    fn of(kind: CommandKind) -> Self {
+        match kind {
+            CommandKind::Query | CommandKind::FunctionCall => Self::Simple,
+            CommandKind::Prepare
+            | CommandKind::Bind
+            | CommandKind::Execute
+            | CommandKind::CopyData
+            | CommandKind::Control
+            | CommandKind::Cancel => Self::Extended,
+        }
+    }
+}
+
+/// Queues a message for the target, unless the target would ignore it.
+fn pass_on(target: &mut Transport, expected: &Expected, bytes: &[u8]) {
+    if expected.fate == Fate::Forward {
+        target.append(bytes);
+    }
+}
+
+/// Where passwords stand in `wire`, whose text is `text`.
+fn cuts(statement: &Statement, wire: &[u8], text: &[u8]) -> Vec<Range<usize>> {
+    // The text is a slice of the message.
+    let start = text.as_ptr().addr().saturating_sub(wire.as_ptr().addr());
+    let secrets = statement
+        .profiles
+        .iter()
+        .flat_map(|profile| &profile.secrets);
+    secrets
+        .map(|secret| secret.start + start..secret.end + start)
+        .collect()
+}

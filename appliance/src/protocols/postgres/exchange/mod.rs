@@ -1,0 +1,478 @@
+//! One session's conversation: what was asked, what it was judged, and which answer belongs to it.
+//!
+//! ```text
+//! agent  -> decode -> classify -> judge -> record -> forward | probe in its place
+//! target -> decode -> pair with its request -> record -> forward | swallow | put our words
+//! ```
+//!
+//! A refused command does not reach the target; a *probe* that PostgreSQL must
+//! refuse goes in its place, and the probe's `ErrorResponse` is replaced by the
+//! refusal. Order, transaction state and skipping up to `Sync` are then the
+//! server's own, not an imitation (docs/decisions/0002).
+//!
+//! It holds no socket and no clock.
+
+mod agent;
+mod target;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use codecs::postgres::backend::{Report, SqlState};
+use codecs::postgres::frontend::{self, FrontendDecoder, Target};
+use codecs::postgres::pipeline::Fate;
+use codecs::postgres::{
+    BackendDecoder, DecodeError, EncodeError, Origin, Pipeline, Request, SequenceError,
+    TransactionStatus,
+};
+use policy::Permit;
+use runtime::mapped::Position;
+
+use super::classify::{Classifier, Situation, Statement};
+use super::names::Names;
+use super::refuse::{self, Refused};
+use super::rewrite;
+use crate::config::Snapshot;
+use crate::identity::Proven;
+use crate::recorder::{JournalUnavailable, Recorder};
+use crate::relay::End;
+use crate::transport::Transport;
+use crate::upstream::{Attribution, Lease, UpstreamError};
+use target::Held;
+
+/// Most requests of one session that may wait for their answers.
+///
+/// Count. Deep pipelining (psycopg's batches, pgbench) stays far below; past it the
+/// agent is simply not read until answers arrive.
+const PIPELINE_MAX: usize = 4096;
+
+/// Most prepared statements, and most portals, of one session.
+///
+/// Count. Each holds its text and profile on the shard. A driver's statement cache
+/// holds hundreds; one more than this is refused with SQLSTATE 54000.
+const NAMES_MAX: usize = 16 * 1024;
+
+/// Both sides of a session, lent for one call.
+pub(crate) struct Sides<'s> {
+    pub(crate) agent: &'s mut Transport,
+    pub(crate) lease: &'s mut Lease,
+}
+
+/// How far a call got.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Bytes that need not be shown again.
+    pub(crate) bytes: usize,
+    /// Why the rest was not taken; `None` when it holds no whole message.
+    pub(crate) pause: Option<Pause>,
+}
+
+/// What must happen before a direction can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Room in the journal for so many bytes.
+    Room(usize),
+    /// The answers that settle what earlier names mean.
+    Answers,
+    /// The answers to everything sent so far.
+    Quiescence,
+    /// Fewer requests waiting for answers.
+    ShorterPipeline,
+    /// The answer that says whether the server wants the data of a COPY.
+    CopyAnswer,
+    /// The other direction's record to be finished.
+    OtherSide,
+    /// The agent ended the session.
+    Goodbye,
+}
+
+/// Why a session can not go on: a peer broke the protocol, or recording became impossible.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("the agent sent what is not PostgreSQL")]
+    Agent(#[source] DecodeError),
+    #[error("the agent sent a message that has no place here")]
+    AgentSequence(#[source] SequenceError),
+    #[error("the target sent what is not PostgreSQL")]
+    Target(#[source] DecodeError),
+    #[error("the target answered what nobody asked")]
+    TargetSequence(#[source] SequenceError),
+    #[error("the target reports too many parameters")]
+    TargetParameters(#[source] UpstreamError),
+    #[error("the attribution of the session could not be set again")]
+    Restore,
+    #[error("a message could not be written")]
+    Encode(#[from] EncodeError),
+    #[error("the session can not be recorded")]
+    Journal(#[source] JournalUnavailable),
+}
+
+/// Asks the server for the schemas that unqualified names are looked up in, existing ones only.
+const READ_PATH: &str = "SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false))";
+
+/// Per connection.
+pub(crate) struct Exchange {
+    snapshot: Arc<Snapshot>,
+    proven: Proven,
+    permit: Rc<Permit>,
+    target_name: Rc<str>,
+    classifier: Rc<Classifier>,
+
+    frontend: FrontendDecoder,
+    backend: BackendDecoder,
+    pipeline: Pipeline<u64>,
+    last_request: u64,
+    statements: Names<Rc<Statement>>,
+    portals: Names<Rc<Statement>>,
+    notes: VecDeque<Note>,
+
+    attribution: Attribution,
+    path: Path,
+    /// A change of the path was made inside a transaction, whose end may undo it.
+    path_is_transactional: bool,
+    /// No sequence of extended requests is open that a query of ours would cut into.
+    at_boundary: bool,
+    /// A statement and portal name of ours that no agent can guess.
+    reserved: String,
+
+    recorder: Recorder,
+    recording: Recording,
+    /// Where in the journal the last forwarded command stands.
+    last_recorded: Option<Position>,
+    /// A stretch of CopyData that was decoded and waits for the journal.
+    agent_fragment: Option<AgentFragment>,
+    /// What becomes of the CopyData whose stretches are arriving.
+    copy_fate: Fate,
+    held: Held,
+    /// State may be left behind that no reset clears.
+    tainted: bool,
+    target_said_goodbye: bool,
+    agent_is_mid_message: bool,
+    swallows_fragment: bool,
+    scratch: Vec<u8>,
+    scratch_for_agent: Vec<u8>,
+}
+
+/// Which direction has begun a record that the journal had no room to finish.
+///
+/// A long message is recorded in pieces; nothing may come between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recording {
+    Neither,
+    Agent,
+    Target,
+}
+
+/// A stretch of a long CopyData at the front of what the agent sent.
+#[derive(Clone, Copy)]
+struct AgentFragment {
+    length: usize,
+    fate: Fate,
+}
+
+/// A request that the pipeline knows of.
+#[must_use]
+struct Expected {
+    number: u64,
+    /// Whether it goes to the server: what the server would ignore is not sent.
+    fate: Fate,
+}
+
+/// What has to be done when the answers to one request arrive. In request order.
+struct Note {
+    request: u64,
+    kind: NoteKind,
+}
+
+enum NoteKind {
+    /// Our words for the probe's `ErrorResponse`.
+    Refused(Box<Refused>),
+    /// Statements of a batch that are ours, by their index on the server.
+    Spliced(Vec<u32>),
+    /// A hidden request that reads the search path back.
+    ReadPath,
+}
+
+/// The schemas that unqualified names are looked up in.
+enum Path {
+    Known(Rc<[String]>),
+    /// Something may have changed it; asked again at the next moment that allows it.
+    Unknown,
+    /// Asked for, and the server did not say.
+    Unreadable,
+}
+
+/// What an exchange is opened with.
+pub(crate) struct Opened {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) proven: Proven,
+    pub(crate) permit: Permit,
+    pub(crate) target_name: Rc<str>,
+    pub(crate) classifier: Rc<Classifier>,
+    pub(crate) frontend: FrontendDecoder,
+    pub(crate) attribution: Attribution,
+    pub(crate) reserved: String,
+    pub(crate) recorder: Recorder,
+}
+
+impl Exchange {
+    pub(crate) fn new(opened: Opened) -> Self {
+        let limits = opened.snapshot.limits.wire;
+        Self {
+            snapshot: opened.snapshot,
+            proven: opened.proven,
+            permit: Rc::new(opened.permit),
+            target_name: opened.target_name,
+            classifier: opened.classifier,
+            frontend: opened.frontend,
+            backend: BackendDecoder::new(limits),
+            pipeline: Pipeline::new(TransactionStatus::Idle),
+            last_request: 0,
+            statements: Names::default(),
+            portals: Names::default(),
+            notes: VecDeque::new(),
+            attribution: opened.attribution,
+            path: Path::Unknown,
+            path_is_transactional: false,
+            at_boundary: true,
+            reserved: opened.reserved,
+            recorder: opened.recorder,
+            recording: Recording::Neither,
+            last_recorded: None,
+            agent_fragment: None,
+            copy_fate: Fate::Drop,
+            held: Held::default(),
+            tainted: false,
+            target_said_goodbye: false,
+            agent_is_mid_message: false,
+            swallows_fragment: false,
+            scratch: Vec::new(),
+            scratch_for_agent: Vec::new(),
+        }
+    }
+
+    /// Nothing is running and no transaction is open.
+    pub(crate) fn at_rest(&self) -> bool {
+        self.pipeline.is_at_rest() && self.pipeline.transaction_status() == TransactionStatus::Idle
+    }
+
+    /// Every request has its answer.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        self.pipeline.is_quiescent()
+    }
+
+    /// Whether a reset clears everything that the session left on its upstream.
+    pub(crate) fn is_reusable(&self) -> bool {
+        !self.tainted && !self.target_said_goodbye
+    }
+
+    pub(crate) fn target_said_goodbye(&self) -> bool {
+        self.target_said_goodbye
+    }
+
+    /// The agent has had the beginning of a message whose end has not come.
+    pub(crate) fn agent_is_mid_message(&self) -> bool {
+        self.agent_is_mid_message
+    }
+
+    /// Takes a new configuration as the basis of what is judged from here on.
+    ///
+    /// Returns whether it withdraws the admission.
+    pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>) -> bool {
+        let target = policy::Target {
+            name: self.target_name.to_string(),
+        };
+        let exists = snapshot.targets.find(&self.target_name).is_some();
+        let admitted = snapshot.policy.admit(self.proven.principal(), &target);
+        match admitted {
+            // The second lock is set at login: a session that has to change sides starts anew.
+            Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
+                self.permit = Rc::new(permit);
+                self.snapshot = snapshot;
+                false
+            }
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    /// Whether what a direction waited for has come about.
+    pub(crate) fn poll_pause_over(
+        &self,
+        pause: Pause,
+        context: &mut Context<'_>,
+    ) -> Result<bool, Fault> {
+        Ok(match pause {
+            Pause::OtherSide => self.recording == Recording::Neither,
+            Pause::Room(bytes) => match self.recorder.journal().poll_room(context, bytes) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(unavailable)) => return Err(Fault::Journal(unavailable)),
+            },
+            Pause::Answers => !self.statements.is_unsettled() && !self.portals.is_unsettled(),
+            Pause::Quiescence => self.is_quiescent(),
+            Pause::CopyAnswer => self.pipeline.in_copy_in() || !self.may_begin_copy(),
+            Pause::ShorterPipeline => self.pipeline.len() <= PIPELINE_MAX / 2,
+            Pause::Goodbye => true,
+        })
+    }
+
+    /// Ready when what waits to be sent to the target is recorded as durably as was asked for.
+    pub(crate) fn poll_committed(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let Some(position) = self.last_recorded else {
+            return Poll::Ready(Ok(()));
+        };
+        let committed = self.recorder.journal().poll_committed(context, position);
+        if committed.is_ready() {
+            self.last_recorded = None;
+        }
+        committed.map_err(Fault::Journal)
+    }
+
+    /// Queues the last words of a session; `false` when there is nothing to say.
+    pub(crate) fn say_farewell(&mut self, end: &End, agent: &mut Transport) -> bool {
+        let Some((sqlstate, message)) = refuse::farewell(end) else {
+            return false;
+        };
+        self.scratch.clear();
+        let report = Report::fatal(SqlState::new(sqlstate), message);
+        if report.encode_error(&mut self.scratch).is_err() {
+            return false;
+        }
+        // If its last words do not fit the journal, the end record with its reason still does.
+        let _ = self.recorder.response(self.last_request, &self.scratch);
+        agent.append(&self.scratch);
+        true
+    }
+
+    /// Closes the recording.
+    pub(crate) fn record_end(self, end: &End) {
+        self.recorder.end(refuse::end_reason(end));
+    }
+
+    /// Numbers a request and tells the pipeline of it, which says whether the server would heed it.
+    fn expect(&mut self, request: Request, origin: Origin) -> Result<Expected, Fault> {
+        let number = self.last_request + 1;
+        let told = self.pipeline.handle_frontend(request, origin, number);
+        let fate = told.map_err(Fault::AgentSequence)?;
+        self.last_request = number;
+        // A query of ours behind one of these would cut into what belongs together: it commits,
+        // and it drops the unnamed statement.
+        if matches!(
+            request,
+            Request::Parse | Request::Bind | Request::Describe(_) | Request::Execute
+        ) {
+            self.at_boundary = false;
+        }
+        Ok(Expected { number, fate })
+    }
+
+    /// A command is unanswered that may turn out to be a COPY.
+    fn may_begin_copy(&self) -> bool {
+        self.pipeline
+            .pending()
+            .any(|pending| matches!(pending.request, Request::Query | Request::Execute))
+    }
+
+    fn end_epoch(&mut self) {
+        self.statements.end_epoch();
+        self.portals.end_epoch();
+        self.at_boundary = true;
+    }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            policy: self.snapshot.policy.version(),
+            rules: self.permit.rules_key().clone(),
+            read_only: self.permit.read_only(),
+            path: match &self.path {
+                Path::Known(schemas) => Some(Rc::clone(schemas)),
+                Path::Unknown | Path::Unreadable => None,
+            },
+        }
+    }
+
+    /// Asks the server for its search path, unseen by the agent.
+    fn read_path(&mut self, target: &mut Transport) -> Result<(), Fault> {
+        let expected = self.expect(Request::Query, Origin::Hidden)?;
+        self.notes.push_back(Note {
+            request: expected.number,
+            kind: NoteKind::ReadPath,
+        });
+        self.path = Path::Unreadable;
+        self.say_query(READ_PATH, &expected, target)?;
+        self.end_epoch();
+        Ok(())
+    }
+
+    /// Sets the attribution again by a query of its own, unseen by the agent.
+    fn restore_simple(&mut self, target: &mut Transport) -> Result<(), Fault> {
+        let expected = self.expect(Request::Query, Origin::Hidden)?;
+        self.say_query(&rewrite::restore(&self.attribution), &expected, target)?;
+        self.end_epoch();
+        Ok(())
+    }
+
+    /// Sets the attribution again inside a sequence of extended requests, unseen by the agent.
+    ///
+    /// If the agent's own request failed, the server discards these as well.
+    fn restore_extended(&mut self, target: &mut Transport) -> Result<(), Fault> {
+        let name = self.reserved.as_bytes();
+        let text = rewrite::restore(&self.attribution);
+        let out = &mut self.scratch;
+        out.clear();
+        frontend::encode_parse(out, name, text.as_bytes(), &[])?;
+        frontend::encode_bind(out, name, name, &[], &[], &[])?;
+        frontend::encode_execute(out, name, 0)?;
+        frontend::encode_close(out, Target::Portal, name)?;
+        frontend::encode_close(out, Target::Statement, name)?;
+        let all = [
+            Request::Parse,
+            Request::Bind,
+            Request::Execute,
+            Request::Close,
+            Request::Close,
+        ];
+        let mut is_heeded = true;
+        for request in all {
+            is_heeded &= self.expect(request, Origin::Hidden)?.fate == Fate::Forward;
+        }
+        if is_heeded {
+            target.append(&self.scratch);
+        }
+        Ok(())
+    }
+
+    fn say_query(
+        &mut self,
+        text: &str,
+        expected: &Expected,
+        target: &mut Transport,
+    ) -> Result<(), Fault> {
+        if expected.fate == Fate::Forward {
+            self.scratch.clear();
+            frontend::encode_query(&mut self.scratch, text.as_bytes())?;
+            target.append(&self.scratch);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was kept for requests that the server discards.
+    fn dismiss_discarded(&mut self) {
+        let Self {
+            pipeline,
+            statements,
+            portals,
+            notes,
+            ..
+        } = self;
+        for discarded in pipeline.drain_discarded() {
+            statements.dismiss(discarded.tag);
+            portals.dismiss(discarded.tag);
+            if let Ok(index) = notes.binary_search_by_key(&discarded.tag, |note| note.request) {
+                notes.remove(index);
+            }
+        }
+    }
+}

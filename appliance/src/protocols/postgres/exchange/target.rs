@@ -1,0 +1,328 @@
+//! The target's messages: pair each with its request, record it, and pass on what is the agent's.
+
+use std::rc::Rc;
+
+use codecs::postgres::backend::{BackendEvent, DataRow};
+use codecs::postgres::pipeline::Answer;
+use codecs::postgres::{
+    Backend, BackendPiece, BackendTag, Decoded, Origin, Reply, Request, TransactionStatus,
+};
+
+use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Sides, Taken};
+use crate::protocols::postgres::names::Step;
+use crate::protocols::postgres::refuse::Refused;
+use crate::recorder::NoRoom;
+use crate::upstream::Lease;
+
+/// What is done with one message.
+enum Fate {
+    /// The agent gets it as it is.
+    Pass,
+    /// It answers a request of ours.
+    Swallow,
+    /// The agent gets these words of ours instead.
+    Replace(Box<Refused>),
+}
+
+/// What was decoded and waits for the journal: it can not be decoded again.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Bytes at the front that pass.
+    run: usize,
+    /// Bytes behind the run that do not.
+    dropped: usize,
+    /// Whether [`Exchange::scratch_for_agent`] holds words of ours to be put in their place.
+    replaced: bool,
+}
+
+impl Exchange {
+    /// Takes the messages in `bytes`, records what the agent will see of them, and passes that on.
+    pub(crate) fn take_from_target(
+        &mut self,
+        bytes: &[u8],
+        sides: &mut Sides<'_>,
+    ) -> Result<Taken, Fault> {
+        if self.recording == Recording::Agent {
+            return Ok(Taken {
+                bytes: 0,
+                pause: Some(Pause::OtherSide),
+            });
+        }
+        let mut taken = 0;
+        loop {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let is_last = self.collect(rest, sides.lease)?;
+            let (released, recorded) = self.release(rest, sides);
+            taken += released;
+            if let Err(no_room) = recorded {
+                self.recording = Recording::Target;
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: Some(Pause::Room(no_room.bytes)),
+                });
+            }
+            self.recording = Recording::Neither;
+            if is_last {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: None,
+                });
+            }
+        }
+    }
+
+    /// Decodes messages that pass into one run, up to the first that does not.
+    ///
+    /// Returns whether everything that is whole was decoded.
+    fn collect(&mut self, bytes: &[u8], lease: &mut Lease) -> Result<bool, Fault> {
+        if self.held.run + self.held.dropped > 0 {
+            return Ok(false);
+        }
+        loop {
+            let rest = bytes.get(self.held.run..).unwrap_or_default();
+            let Some(piece) = self.backend.decode(rest).map_err(Fault::Target)? else {
+                return Ok(true);
+            };
+            let length = piece.wire().len();
+            let fate = self.target_piece(&piece)?;
+            if let BackendPiece::Message(Decoded {
+                message: Backend::ParameterStatus(status),
+                ..
+            }) = &piece
+            {
+                lease
+                    .handle_parameter_status(status)
+                    .map_err(Fault::TargetParameters)?;
+            }
+            self.agent_is_mid_message = match &piece {
+                BackendPiece::Message(_) => false,
+                BackendPiece::Fragment(fragment) => !fragment.last && matches!(fate, Fate::Pass),
+            };
+            match fate {
+                Fate::Pass => self.held.run += length,
+                Fate::Swallow => {
+                    self.held.dropped = length;
+                    return Ok(false);
+                }
+                Fate::Replace(refused) => {
+                    self.held.dropped = length;
+                    self.held.replaced = true;
+                    self.scratch_for_agent.clear();
+                    refused.encode(&mut self.scratch_for_agent)?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Records what was collected and queues it for the agent; says how many bytes are done with.
+    fn release(&mut self, bytes: &[u8], sides: &mut Sides<'_>) -> (usize, Result<(), NoRoom>) {
+        let mut done = 0;
+        if self.held.run > 0 {
+            let run = bytes.get(..self.held.run).unwrap_or_default();
+            if let Err(no_room) = self.recorder.response(self.last_request, run) {
+                return (done, Err(no_room));
+            }
+            sides.agent.append(run);
+            done += std::mem::take(&mut self.held.run);
+        }
+        if self.held.replaced {
+            let words = &self.scratch_for_agent;
+            if let Err(no_room) = self.recorder.response(self.last_request, words) {
+                return (done, Err(no_room));
+            }
+            sides.agent.append(words);
+            self.held.replaced = false;
+        }
+        done += std::mem::take(&mut self.held.dropped);
+        (done, Ok(()))
+    }
+}
+
+impl Exchange {
+    fn target_piece(&mut self, piece: &BackendPiece<'_>) -> Result<Fate, Fault> {
+        let Some(event) = piece.event() else {
+            // The rest of a message whose beginning decided.
+            return Ok(if self.swallows_fragment {
+                Fate::Swallow
+            } else {
+                Fate::Pass
+            });
+        };
+        let reply = self
+            .pipeline
+            .handle_backend(event)
+            .map_err(Fault::TargetSequence)?;
+        if piece.tag() == BackendTag::DataRow {
+            self.recorder.count_rows(1);
+        }
+        let fate = match reply {
+            Reply::Fatal(_) => {
+                self.target_said_goodbye = true;
+                Fate::Pass
+            }
+            // They come at any time, also while only requests of ours are pending.
+            Reply::Asynchronous => Fate::Pass,
+            Reply::Answer(answer) => match answer.origin {
+                Origin::Client => self.client_answered(piece, &answer)?,
+                Origin::Refused => self.probe_answered(&answer),
+                Origin::Hidden => self.hidden_answered(piece, &answer)?,
+            },
+        };
+        self.dismiss_discarded();
+        if let BackendEvent::ReadyForQuery(status) = event
+            && matches!(fate, Fate::Pass)
+        {
+            self.at_ready(status);
+        }
+        self.swallows_fragment = matches!(fate, Fate::Swallow);
+        Ok(fate)
+    }
+
+    /// An answer to the agent's own request: names settle by it, and spliced statements are ours.
+    fn client_answered(
+        &mut self,
+        piece: &BackendPiece<'_>,
+        answer: &Answer<u64>,
+    ) -> Result<Fate, Fault> {
+        let mut statement = answer.statement;
+        if let Some(spliced) = self.spliced(answer.tag) {
+            if spliced.contains(&answer.statement) && answer.request == Request::Query {
+                if answer.fails {
+                    return Err(Fault::Restore);
+                }
+                // ReadyForQuery comes behind the last statement and is the agent's.
+                if piece.tag() != BackendTag::ReadyForQuery {
+                    return Ok(Fate::Swallow);
+                }
+            }
+            let ours_before = spliced
+                .iter()
+                .filter(|index| **index < answer.statement)
+                .count();
+            statement = statement.saturating_sub(u32::try_from(ours_before).unwrap_or(u32::MAX));
+        }
+        if answer.completes_request && !self.notes.is_empty() {
+            self.forget_notes_through(answer.tag);
+        }
+        let step = Step {
+            request: answer.tag,
+            statement,
+        };
+        if answer.fails {
+            self.statements.dismiss(answer.tag);
+            self.portals.dismiss(answer.tag);
+        } else if answer.completes_statement {
+            self.statements.confirm(step);
+        } else if answer.completes_request {
+            match answer.request {
+                Request::Parse | Request::Close => {
+                    self.statements.confirm(step);
+                    self.portals.confirm(step);
+                }
+                Request::Bind => self.portals.confirm(step),
+                Request::Query
+                | Request::Describe(_)
+                | Request::Execute
+                | Request::Sync
+                | Request::Flush
+                | Request::FunctionCall
+                | Request::CopyData
+                | Request::CopyDone
+                | Request::CopyFail
+                | Request::Terminate => {}
+            }
+        }
+        Ok(Fate::Pass)
+    }
+
+    /// The pipeline has made sure that a probe was answered by an error; the agent gets our words.
+    fn probe_answered(&mut self, answer: &Answer<u64>) -> Fate {
+        if !answer.fails {
+            // ReadyForQuery behind the error.
+            return Fate::Pass;
+        }
+        match self.note_of(answer.tag) {
+            Some(NoteKind::Refused(refused)) => Fate::Replace(refused),
+            // Invariant: every probe has its note. Without one the server's own error serves.
+            Some(NoteKind::Spliced(_) | NoteKind::ReadPath) | None => Fate::Pass,
+        }
+    }
+
+    fn hidden_answered(
+        &mut self,
+        piece: &BackendPiece<'_>,
+        answer: &Answer<u64>,
+    ) -> Result<Fate, Fault> {
+        let reads_path = matches!(
+            self.notes.front(),
+            Some(Note { request, kind: NoteKind::ReadPath }) if *request == answer.tag
+        );
+        if reads_path {
+            if let BackendPiece::Message(Decoded {
+                message: Backend::DataRow(row),
+                ..
+            }) = piece
+            {
+                self.path = read_path(row).map_or(Path::Unreadable, Path::Known);
+            }
+        } else if answer.fails && self.pipeline.transaction_status() != TransactionStatus::Failed {
+            // The agent's reset ran and ours did not: what follows would not name the agent.
+            return Err(Fault::Restore);
+        }
+        if answer.completes_request {
+            self.forget_notes_through(answer.tag);
+        }
+        Ok(Fate::Swallow)
+    }
+
+    /// The agent's own request was answered to its end.
+    fn at_ready(&mut self, status: TransactionStatus) {
+        if status != TransactionStatus::Idle {
+            return;
+        }
+        if self.pipeline.is_at_rest() {
+            self.portals.forget_settled();
+        }
+        // A failed transaction may have been the reason.
+        if matches!(self.path, Path::Unreadable) && self.notes.is_empty() {
+            self.path = Path::Unknown;
+        }
+    }
+
+    /// The statements of ours inside the query `request`, if there are any.
+    fn spliced(&self, request: u64) -> Option<&[u32]> {
+        self.notes
+            .iter()
+            .take_while(|note| note.request <= request)
+            .find_map(|note| match &note.kind {
+                NoteKind::Spliced(spliced) if note.request == request => Some(spliced.as_slice()),
+                NoteKind::Spliced(_) | NoteKind::Refused(_) | NoteKind::ReadPath => None,
+            })
+    }
+
+    fn note_of(&mut self, request: u64) -> Option<NoteKind> {
+        while let Some(note) = self.notes.pop_front_if(|note| note.request <= request) {
+            if note.request == request {
+                return Some(note.kind);
+            }
+        }
+        None
+    }
+
+    fn forget_notes_through(&mut self, request: u64) {
+        while self
+            .notes
+            .pop_front_if(|note| note.request <= request)
+            .is_some()
+        {}
+    }
+}
+
+/// The schemas in the one row that answers [`super::READ_PATH`].
+fn read_path(row: &DataRow<'_>) -> Option<Rc<[String]>> {
+    let text = row.values().ok()?.iter().next()??;
+    serde_json::from_slice::<Vec<String>>(text)
+        .ok()
+        .map(Rc::from)
+}

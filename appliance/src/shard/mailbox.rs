@@ -1,0 +1,150 @@
+//! What reaches a shard from outside: seats are made before the shards, so everybody has an address.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use std::time::Instant;
+
+use runtime::{ListenAddress, Receiver, ReplySender, Sender, ShardId, TrySendError};
+
+use crate::config::{ListenerProof, ListenerSettings};
+
+/// Messages that may wait for one shard.
+///
+/// Count. They are rare (cancels, a drain); a shard that is this far behind is stuck, and whoever
+/// sends is told so: a cancel is lost as a lost packet would be, a drain is sent again.
+const MAILBOX_BOUND: usize = 1024;
+
+/// A message to one shard.
+pub enum ToShard {
+    /// A `CancelRequest` that arrived on another shard. Answered when the target has been told,
+    /// or when there is nothing to tell.
+    Cancel {
+        process_id: u32,
+        secret: Vec<u8>,
+        done: ReplySender<()>,
+    },
+    /// Stop accepting, let sessions come to rest, end what is left at `deadline`.
+    Drain { deadline: Instant },
+}
+
+/// How every shard is reached. Per process, cloned into each thread.
+#[derive(Clone)]
+pub struct Directory {
+    shards: Vec<Sender<ToShard>>,
+}
+
+/// What one shard starts with.
+pub(crate) struct Seat {
+    pub(crate) listeners: Vec<(OwnedFd, ListenerProof)>,
+    pub(crate) mailbox: Receiver<ToShard>,
+}
+
+/// The seats of all shards, each taken once.
+pub struct Seats {
+    // Taken once per shard at start; never on the data path.
+    seats: Mutex<Vec<Option<Seat>>>,
+    addresses: Vec<ListenAddress>,
+}
+
+/// A listener that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    pub address: ListenAddress,
+    pub source: io::Error,
+}
+
+impl Seats {
+    /// Binds every listener once per shard, and makes the mailboxes.
+    ///
+    /// # Errors
+    /// `BindError` for the first address that can not be had.
+    pub fn prepare(
+        count: usize,
+        listeners: &[ListenerSettings],
+    ) -> Result<(Self, Directory), BindError> {
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<(OwnedFd, ListenerProof)>> =
+            (0..count).map(|_| Vec::new()).collect();
+        for listener in listeners {
+            let fail = |source| BindError {
+                address: listener.address.clone(),
+                source,
+            };
+            let (bound, first) = bind(&listener.address).map_err(fail)?;
+            let (first_shard, other_shards) = match sockets.split_first_mut() {
+                Some(split) => split,
+                None => break,
+            };
+            for shard in other_shards {
+                let socket = match &bound {
+                    // The kernel spreads connections over sockets of one port ...
+                    ListenAddress::Tcp(_) => runtime::listen_socket(&bound),
+                    // ... and a Unix socket is one, which all of them accept from.
+                    ListenAddress::Unix(_) => first.try_clone(),
+                };
+                shard.push((socket.map_err(fail)?, listener.proof));
+            }
+            first_shard.push((first, listener.proof));
+            addresses.push(bound);
+        }
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| runtime::mailbox(MAILBOX_BOUND)).unzip();
+        let seats = sockets
+            .into_iter()
+            .zip(receivers)
+            .map(|(listeners, mailbox)| Some(Seat { listeners, mailbox }))
+            .collect();
+        Ok((
+            Self {
+                seats: Mutex::new(seats),
+                addresses,
+            },
+            Directory { shards: senders },
+        ))
+    }
+    /// Where the listeners are, in the order of the configuration, ports settled.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// The seat of `shard`; `None` if it was taken.
+    pub(crate) fn take(&self, shard: ShardId) -> Option<Seat> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.get_mut(usize::from(shard.0)).and_then(Option::take)
+    }
+}
+
+impl Directory {
+    /// Sends to one shard.
+    ///
+    /// # Errors
+    /// The message comes back when the shard is gone or its mailbox is full.
+    pub fn send(&self, shard: ShardId, message: ToShard) -> Result<(), TrySendError<ToShard>> {
+        match self.shards.get(usize::from(shard.0)) {
+            Some(mailbox) => mailbox.try_send(message),
+            None => Err(TrySendError::Closed(message)),
+        }
+    }
+
+    /// Asks every shard to drain until `deadline`. Returns how many could not be told.
+    pub fn drain(&self, deadline: Instant) -> usize {
+        let told =
+            |mailbox: &Sender<ToShard>| mailbox.try_send(ToShard::Drain { deadline }).is_ok();
+        self.shards.iter().filter(|mailbox| !told(mailbox)).count()
+    }
+}
+
+/// A listening socket, and where it listens once the kernel has chosen a port.
+fn bind(address: &ListenAddress) -> io::Result<(ListenAddress, OwnedFd)> {
+    let socket = runtime::listen_socket(address)?;
+    match address {
+        ListenAddress::Unix(_) => Ok((address.clone(), socket)),
+        ListenAddress::Tcp(_) => {
+            let socket = std::net::TcpListener::from(socket);
+            Ok((ListenAddress::Tcp(socket.local_addr()?), socket.into()))
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! One shard: what it owns, how it accepts, and how it stops.
+//!
+//! A shard owns its listeners, sessions, pools, caches and journal outright;
+//! nothing of it is shared with another shard but immutable snapshots and mailboxes.
+
+pub(crate) mod entrance;
+pub(crate) mod gate;
+pub mod mailbox;
+pub(crate) mod sessions;
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use runtime::{Listener, PeerAddress, Published, ShardId};
+
+use crate::config::{ListenerProof, Snapshot};
+use crate::connection::{self, Closed};
+use crate::identity::TokenCache;
+use crate::protocols::postgres::classify::Classifier;
+use crate::protocols::postgres::greet::{CancelKey, GreetError};
+use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
+use crate::upstream::{self, CancelHandle, Pools};
+
+use entrance::Entrance;
+use gate::Gate;
+use mailbox::{Directory, Seat, Seats, ToShard};
+use sessions::{Registration, Session, Sessions, Signal};
+
+/// How long sessions get to say goodbye after they were cut at the drain deadline.
+const LAST_WORDS: Duration = Duration::from_secs(6);
+
+/// How often broken-off logins get a line in the log.
+const FAILURES_EVERY: Duration = Duration::from_secs(10);
+
+/// Keepalive of agents' connections: a half-open one is noticed within two minutes.
+const KEEPALIVE: runtime::Keepalive = runtime::Keepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(15),
+    probes: 4,
+};
+
+/// Per shard.
+pub(crate) struct Shard {
+    id: ShardId,
+    published: Published<Snapshot>,
+    journal: Rc<Journal>,
+    pools: Pools,
+    tokens: TokenCache,
+    classifier: Rc<Classifier>,
+    sessions: Rc<Sessions>,
+    entrance: Rc<Entrance>,
+    directory: Directory,
+    random: SystemRandom,
+    /// Since when, and how many peers broke off without a line of their own.
+    failed_greetings: Cell<(Instant, u64)>,
+}
+
+/// What every shard is started with.
+#[derive(Clone)]
+pub struct Environment {
+    pub published: Published<Snapshot>,
+    pub recorder: JournalHandle,
+    pub seats: Arc<Seats>,
+    pub directory: Directory,
+}
+
+/// Why a shard could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    #[error("the shard was started twice")]
+    SeatTaken,
+    #[error("the journal ring can not be opened")]
+    Journal(#[source] OpenJournalError),
+    #[error("a listener is unusable")]
+    Listener(#[source] std::io::Error),
+}
+
+/// Runs one shard until it is drained.
+///
+/// # Errors
+/// `ShardError` when it can not start; sessions' failures stay with their sessions.
+pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError> {
+    let Seat {
+        listeners,
+        mut mailbox,
+    } = environment.seats.take(id).ok_or(ShardError::SeatTaken)?;
+    let journal = Journal::open(&environment.recorder, id).map_err(ShardError::Journal)?;
+    let shard = Rc::new(Shard {
+        id,
+        pools: Pools::new(),
+        published: environment.published,
+        journal,
+        tokens: TokenCache::new(),
+        classifier: Classifier::new(),
+        sessions: Rc::new(Sessions::default()),
+        entrance: Entrance::new(),
+        directory: environment.directory,
+        random: SystemRandom::new(),
+        failed_greetings: Cell::new((runtime::now(), 0)),
+    });
+    follow_targets(&shard);
+    let gate = Rc::new(Gate::default());
+    for (socket, proof) in listeners {
+        let listener = Listener::from_fd(socket).map_err(ShardError::Listener)?;
+        let shard = Rc::clone(&shard);
+        let gate = Rc::clone(&gate);
+        runtime::spawn(async move { accept(&shard, listener, proof, &gate).await });
+    }
+    loop {
+        match mailbox.recv().await {
+            Some(ToShard::Cancel {
+                process_id,
+                secret,
+                done,
+            }) => {
+                let shard = Rc::clone(&shard);
+                runtime::spawn(async move {
+                    let deadline = runtime::now() + shard.snapshot().limits.login_deadline;
+                    shard.cancel(process_id, &secret, deadline).await;
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                });
+            }
+            Some(ToShard::Drain { deadline }) => {
+                gate.close();
+                shard.drain(deadline).await;
+                return Ok(());
+            }
+            // The control plane is gone; so is everybody who could ask for anything.
+            None => {
+                gate.close();
+                shard.drain(runtime::now()).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Keeps the pools to the targets of the configuration in force.
+fn follow_targets(shard: &Rc<Shard>) {
+    let mut configuration = shard.published.subscribe();
+    shard.pools.retarget(configuration.current().targets.iter());
+    let shard = Rc::downgrade(shard);
+    runtime::spawn(async move {
+        loop {
+            let snapshot = configuration.changed().await;
+            let Some(shard) = shard.upgrade() else {
+                return;
+            };
+            shard.pools.retarget(snapshot.targets.iter());
+        }
+    });
+}
+
+/// Accepts until the gate is closed. A handshake never keeps it from the next connection.
+async fn accept(shard: &Rc<Shard>, mut listener: Listener, proof: ListenerProof, gate: &Gate) {
+    while let Some(accepted) = gate.accept(&mut listener).await {
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "a listener is unusable");
+                return;
+            }
+        };
+        let peer = socket.peer_address();
+        let address = match peer {
+            PeerAddress::Tcp(address) => Some(address.ip()),
+            PeerAddress::Unix => None,
+        };
+        let limits = shard.snapshot().limits;
+        let entered = shard.entrance.enter(
+            address,
+            limits.unauthenticated,
+            limits.unauthenticated_per_address,
+        );
+        // Turned away without a word: words would cost what the bound saves.
+        let Ok(place) = entered else {
+            continue;
+        };
+        // Without keepalive a half-open peer is noticed later, by the write deadline.
+        drop(socket.set_keepalive(&KEEPALIVE));
+        let shard = Rc::clone(shard);
+        runtime::spawn(async move {
+            match connection::serve(&shard, proof, socket, place).await {
+                Ok(Closed::Cancel | Closed::Left) => {}
+                Ok(Closed::Refused(refusal)) => {
+                    tracing::warn!(peer = %Peer(peer), reason = %refusal, "login refused");
+                }
+                Ok(Closed::Session(end)) => {
+                    tracing::info!(peer = %Peer(peer), reason = %end, "session ended");
+                }
+                Err(error) => shard.note_failed_greeting(peer, &error),
+            }
+        });
+    }
+}
+
+impl Shard {
+    pub(crate) fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The configuration in force at this moment.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load()
+    }
+
+    pub(crate) fn published(&self) -> &Published<Snapshot> {
+        &self.published
+    }
+
+    pub(crate) fn journal(&self) -> &Rc<Journal> {
+        &self.journal
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    pub(crate) fn tokens(&self) -> &TokenCache {
+        &self.tokens
+    }
+
+    pub(crate) fn classifier(&self) -> &Rc<Classifier> {
+        &self.classifier
+    }
+
+    /// Registers a session; `None` when the shard holds as many as it may.
+    pub(crate) fn register(
+        &self,
+        id: SessionId,
+        secret: Vec<u8>,
+        cancel: Option<CancelHandle>,
+    ) -> Option<Registration> {
+        let is_full = self.sessions.alive() >= self.snapshot().limits.sessions;
+        if is_full {
+            None
+        } else {
+            self.sessions.register(self.id, id, secret, cancel)
+        }
+    }
+
+    /// Bytes that nobody can guess.
+    ///
+    /// # Errors
+    /// When the kernel gives none; then there is no session.
+    pub(crate) fn random_bytes(&self, count: usize) -> Result<Vec<u8>, NoRandomness> {
+        let mut bytes = vec![0; count];
+        self.random.fill(&mut bytes).map_err(|_| NoRandomness)?;
+        Ok(bytes)
+    }
+
+    /// A statement name of ours that no agent can guess.
+    ///
+    /// # Errors
+    /// As [`Self::random_bytes`].
+    pub(crate) fn random_name(&self) -> Result<String, NoRandomness> {
+        let mut name = String::from("sallyport.");
+        for byte in self.random_bytes(16)? {
+            // Writing to a String does not fail.
+            _ = write!(name, "{byte:02x}");
+        }
+        Ok(name)
+    }
+
+    /// Carries a `CancelRequest` to the shard whose session it names, and waits until it is done.
+    pub(crate) async fn route_cancel(&self, key: CancelKey, deadline: Instant) {
+        match sessions::shard_of(key.process_id) {
+            Some(owner) if owner == self.id => {
+                self.cancel(key.process_id, &key.secret, deadline).await;
+            }
+            Some(owner) => {
+                let (done, answered) = runtime::reply();
+                let message = ToShard::Cancel {
+                    process_id: key.process_id,
+                    secret: key.secret,
+                    done,
+                };
+                // A shard that can not be told leaves the statement running, as a lost packet would.
+                if self.directory.send(owner, message).is_ok() {
+                    let _ = runtime::with_deadline(deadline, answered).await;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Cancels what the session runs, if the secret is its own.
+    async fn cancel(&self, process_id: u32, secret: &[u8], deadline: Instant) {
+        let session = self.sessions.cancellable(process_id, secret);
+        if let Some(session) = session {
+            self.cancel_running(&session, deadline).await;
+        }
+    }
+
+    async fn cancel_running(&self, session: &Session, deadline: Instant) {
+        if let Some(target) = session.begin_cancel() {
+            tell_target(session.id, target, deadline).await;
+        }
+    }
+
+    /// Cancels a statement whose session ends, so that the target does not work for nobody.
+    pub(crate) fn cancel_abandoned(&self, session: &Rc<Session>) {
+        if session.begin_cancel().is_none() {
+            return;
+        }
+        let session = Rc::clone(session);
+        let deadline = runtime::now() + self.snapshot().limits.login_deadline;
+        runtime::spawn(async move {
+            if let Some(target) = session.cancel_handle() {
+                tell_target(session.id, target, deadline).await;
+            }
+        });
+    }
+
+    /// One line for the first of many peers that broke off during login, and for their number.
+    fn note_failed_greeting(&self, peer: PeerAddress, error: &GreetError) {
+        let (since, count) = self.failed_greetings.get();
+        let now = runtime::now();
+        if count == 0 || now.duration_since(since) >= FAILURES_EVERY {
+            self.failed_greetings.set((now, 1));
+            tracing::warn!(peer = %Peer(peer), %error, also = count.saturating_sub(1), "login failed");
+        } else {
+            self.failed_greetings.set((since, count + 1));
+        }
+    }
+
+    async fn drain(&self, deadline: Instant) {
+        self.sessions.signal_all(Signal::Drain);
+        if self.sessions.emptied(deadline).await.is_err() {
+            self.sessions.signal_all(Signal::Cut);
+            // Whoever does not leave now is ended with the process.
+            let _ = self.sessions.emptied(deadline + LAST_WORDS).await;
+        }
+        self.pools.drain();
+    }
+}
+
+async fn tell_target(session: SessionId, target: &CancelHandle, deadline: Instant) {
+    if let Err(error) = upstream::cancel(target, deadline).await {
+        tracing::warn!(%session, %error, "a cancel did not reach the target");
+    }
+}
+
+/// The kernel gave no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel gave no random bytes")]
+pub(crate) struct NoRandomness;
+
+/// A peer's address in a log line.
+pub(crate) struct Peer(pub(crate) PeerAddress);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            PeerAddress::Tcp(address) => write!(f, "{address}"),
+            PeerAddress::Unix => f.write_str("unix"),
+        }
+    }
+}
