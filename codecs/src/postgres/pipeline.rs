@@ -141,7 +141,9 @@ pub enum SequenceError {
 pub enum CopyState {
     CopyIn,
     CopyBoth,
-    /// A command is unanswered that may be a COPY; its data must wait for CopyInResponse.
+    /// A command is unanswered that may be a COPY; its data must wait for CopyInResponse. Behind a
+    /// Query the caller [holds it back](Pipeline::awaits_copy). Behind an Execute the server's
+    /// answer could wait for a Sync that is behind the data, so there it is refused.
     Undecided,
 }
 
@@ -226,8 +228,10 @@ enum Step {
 ///
 /// # COPY IN
 ///
-/// The data of a COPY may come only when CopyInResponse has, and what comes after its end is
-/// [dropped](Fate::Drop): PostgreSQL would ignore it, but see there. While the server reads
+/// The data of a COPY is forwarded only when CopyInResponse has come. Clients that do not wait for
+/// that (asyncpg) have to be held back while a Query may turn out to be one, see
+/// [`awaits_copy`](Self::awaits_copy). Data outside of a COPY is [dropped](Fate::Drop): PostgreSQL
+/// would ignore it, but see there. While the server reads
 /// CopyData it ignores Flush and Sync. A Sync that went out behind the command, before anybody knew
 /// it was a COPY, is therefore swallowed: it is given back by
 /// [`drain_discarded`](Self::drain_discarded) when the COPY is complete. Any command makes
@@ -339,6 +343,12 @@ impl<T: Copy> Pipeline<T> {
         self.open_copy() == Some(CopyState::CopyIn)
     }
 
+    /// Whether CopyData, CopyDone and CopyFail have to be held back, unnoted: an unanswered Query
+    /// may still turn out to be a COPY FROM STDIN. Its answers decide, and they come by themselves.
+    pub fn awaits_copy(&self) -> bool {
+        self.open_copy().is_none() && self.may_begin_copy() == Some(Request::Query)
+    }
+
     /// Whether the server discards what comes, until Sync.
     #[inline]
     pub fn is_discarding(&self) -> bool {
@@ -394,7 +404,7 @@ impl<T: Copy> Pipeline<T> {
             (Request::Sync | Request::Flush, Some(CopyState::CopyIn)) => Ok(Fate::Drop),
             (got, Some(state)) => Err(SequenceError::OutOfSequence { got, state }),
             (got @ (Request::CopyData | Request::CopyDone | Request::CopyFail), None) => {
-                if self.may_begin_copy() {
+                if self.may_begin_copy().is_some() {
                     let state = CopyState::Undecided;
                     return Err(SequenceError::OutOfSequence { got, state });
                 }
@@ -469,10 +479,11 @@ impl<T: Copy> Pipeline<T> {
         (!self.copy_end_is_sent()).then_some(state)
     }
 
-    /// Whether an unanswered request may still turn out to be a COPY FROM STDIN.
-    fn may_begin_copy(&self) -> bool {
+    /// The kind of an unanswered request that may still turn out to be a COPY FROM STDIN: Execute
+    /// if there is one of those, else Query.
+    fn may_begin_copy(&self) -> Option<Request> {
         let mut pending = self.pending();
-        let oldest = pending.next().is_some_and(|oldest| match oldest.request {
+        let oldest = pending.next().filter(|oldest| match oldest.request {
             Request::Query => self.progress != Progress::AwaitReady,
             Request::Execute => self.progress == Progress::AwaitFirst,
             Request::Parse
@@ -487,8 +498,29 @@ impl<T: Copy> Pipeline<T> {
             | Request::CopyFail
             | Request::Terminate => false,
         });
-        oldest
-            || pending.any(|pending| matches!(pending.request, Request::Query | Request::Execute))
+        let mut candidate = None;
+        for request in oldest
+            .into_iter()
+            .chain(pending)
+            .map(|pending| pending.request)
+        {
+            match request {
+                Request::Execute => return Some(request),
+                Request::Query => candidate = Some(request),
+                Request::Parse
+                | Request::Bind
+                | Request::Describe(_)
+                | Request::Close
+                | Request::Sync
+                | Request::Flush
+                | Request::FunctionCall
+                | Request::CopyData
+                | Request::CopyDone
+                | Request::CopyFail
+                | Request::Terminate => {}
+            }
+        }
+        candidate
     }
 
     fn copy_end_is_sent(&self) -> bool {

@@ -120,6 +120,8 @@ fn property(pipeline: &Pipeline<u32>, name: &str) -> bool {
         "busy" => !pipeline.is_quiescent(),
         "at rest" => pipeline.is_at_rest(),
         "not at rest" => !pipeline.is_at_rest(),
+        "awaits copy" => pipeline.awaits_copy(),
+        "decided" => !pipeline.awaits_copy(),
         "in copy" => pipeline.in_copy_in(),
         "not in copy" => !pipeline.in_copy_in(),
         "discarding" => pipeline.is_discarding(),
@@ -541,6 +543,38 @@ fn copy_is_not_complete_without_its_end() {
 
 #[test]
 fn copy_data_waits_for_copy_in_response() {
+    check(
+        "> Q
+         ? awaits copy
+         < T Q1
+         ? awaits copy
+         < C Q1 statement
+         ? awaits copy
+         < G Q1 1
+         ? decided
+         > d
+         > c
+         ? awaits copy
+         < C Q1 1 statement
+         ? awaits copy
+         < Z Q1 2 request
+         ? decided
+         > d drop",
+    );
+    check(
+        "> Q
+         ? awaits copy
+         < E Q1 fails
+         ? decided
+         > d drop",
+    );
+    check(
+        "? decided
+         > Q
+         > E
+         ? decided
+         > d out of sequence",
+    );
     check(
         "> Q
          > d out of sequence",

@@ -236,7 +236,7 @@ def record_all(old, new, python, node_modules, classes):
         script = os.path.join(CLIENTS, "raw_client.py")
         record(old, f"raw-{scenario}", "raw.py", [sys.executable, script, scenario])
         record(new, f"raw-{scenario}", "raw.py", [sys.executable, script, scenario])
-    for scenario in ("doubtful", "doomed", "timeout"):
+    for scenario in ("doubtful", "doomed", "timeout", "timeout_query"):
         script = os.path.join(CLIENTS, "raw_client.py")
         record(old, f"raw-{scenario}", "raw.py", [sys.executable, script, scenario], pairs=False)
 

@@ -123,7 +123,7 @@ def timeout(s):
 
 
 def timeout_flush(s):
-    """The same on Flush, on Sync and on Query."""
+    """The same on Flush and on Sync."""
     s.send(query("SET statement_timeout = 200"))
     s.until(b"Z")
     s.send(parse("SELECT 1"), FLUSH)
@@ -133,12 +133,22 @@ def timeout_flush(s):
     s.until(b"E")
     s.send(bind(), SYNC)
     s.until(b"Z")
-    for last in (SYNC, query("SELECT 1")):
-        s.send(parse("SELECT 1"), bind(), FLUSH)
-        s.until(b"2")
-        s.quiet(1)
-        s.send(last)
-        s.until(b"Z")
+    s.send(parse("SELECT 1"), bind(), FLUSH)
+    s.until(b"2")
+    s.quiet(1)
+    s.send(SYNC)
+    s.until(b"Z")
+
+
+def timeout_query(s):
+    """The same on Query: had Flush failed, the Query would have been discarded."""
+    s.send(query("SET statement_timeout = 200"))
+    s.until(b"Z")
+    s.send(parse("SELECT 1"), FLUSH)
+    s.until(b"1")
+    s.quiet(1)
+    s.send(query("SELECT 1"))
+    s.until(b"Z")
 
 
 def large(s):

@@ -1,0 +1,8 @@
+//! Tests of the codecs through their public doors: bytes in, values out.
+#![cfg(test)]
+
+mod malformed;
+mod model;
+mod mutation;
+mod roundtrip;
+mod transcripts;
