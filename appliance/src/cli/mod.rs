@@ -5,6 +5,7 @@
 
 mod check;
 mod running;
+mod serve;
 mod table;
 mod token;
 
@@ -68,6 +69,8 @@ struct Places {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the appliance
+    Serve(serve::Serve),
     /// Say what is wrong with the configuration, and start nothing
     Check(check::Check),
     /// Make tokens for agents, by the built-in issuer of the running appliance
@@ -86,6 +89,8 @@ enum Failure {
     Configuration(Vec<Problem>),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -111,6 +116,7 @@ pub fn run(
     };
     let environment = environment(arguments.places, process);
     let outcome = match arguments.command {
+        Command::Serve(serve) => serve.run(environment),
         Command::Check(check) => check.run(environment),
         Command::Token(token) => token.run(&environment),
         Command::Reload => running::reload(&environment),
@@ -170,7 +176,7 @@ fn report(failure: &Failure) -> ExitCode {
             }
             ExitCode::FAILURE
         }
-        Failure::Admin(_) | Failure::Output(_) => {
+        Failure::Admin(_) | Failure::Serve(_) | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
             ExitCode::FAILURE
         }
