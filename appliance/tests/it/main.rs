@@ -17,4 +17,5 @@
 mod certificates;
 mod postgres;
 mod shard;
+mod transport;
 mod upstream;
