@@ -160,7 +160,7 @@ async fn login(
 
     let principal = proven.principal();
     let attribution = Attribution::new(
-        &principal.issuer,
+        issuer_name(&snapshot, &principal.issuer),
         &principal.subject,
         wishes.application.as_deref(),
         permit.read_only(),
@@ -301,6 +301,14 @@ fn allowed_settings(
     }
     let settings = wishes.harmless.iter().chain(&wishes.judged).cloned();
     Ok(SessionSettings::new(settings)?)
+}
+
+/// What the configuration calls an issuer: short, and unique among those that can prove anything.
+fn issuer_name<'s>(snapshot: &'s Snapshot, issuer: &'s str) -> &'s str {
+    let mut issuers = snapshot.authenticators.issuers().iter();
+    issuers
+        .find(|known| known.issuer == issuer)
+        .map_or(issuer, |known| known.name.as_str())
 }
 
 fn principal_note(proven: &Proven) -> PrincipalNote {

@@ -52,7 +52,13 @@ impl Serve {
 }
 
 fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeError> {
-    let config::Loaded { snapshot, startup, builtin_issuer, certificate_fingerprint, .. } = loaded;
+    let config::Loaded {
+        snapshot,
+        startup,
+        builtin_issuer,
+        certificate_fingerprint,
+        ..
+    } = loaded;
     telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
 
@@ -97,7 +103,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         seats: Arc::new(seats),
         directory,
     };
-    let config = ShardsConfig { count: std::num::NonZero::new(shards) };
+    let config = ShardsConfig {
+        count: std::num::NonZero::new(shards),
+    };
     let running = runtime::start_shards(config, move |id| run_shard(id, shared.clone()))?;
     ready(&listeners, &certificate_fingerprint).map_err(ServeError::Ready)?;
 

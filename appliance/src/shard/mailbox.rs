@@ -74,9 +74,8 @@ impl Seats {
                 source,
             };
             let (bound, first) = bind(&listener.address).map_err(fail)?;
-            let (first_shard, other_shards) = match sockets.split_first_mut() {
-                Some(split) => split,
-                None => break,
+            let Some((first_shard, other_shards)) = sockets.split_first_mut() else {
+                break;
             };
             for shard in other_shards {
                 let socket = match &bound {

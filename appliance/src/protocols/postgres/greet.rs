@@ -314,7 +314,7 @@ impl Greeting {
                     let token = read(&body).map(Zeroizing::new);
                     let length = wire.len();
                     self.inbound.advance(length);
-                    return token.ok_or(LoginRefusal::MalformedClaim.into());
+                    return token.ok_or_else(|| LoginRefusal::MalformedClaim.into());
                 }
                 // Terminate: the client has no password, or its user gave up.
                 Some(_) => return Err(GreetError::Left.into()),
@@ -367,8 +367,10 @@ async fn flush(transport: &mut Transport, deadline: Instant) -> Result<(), Greet
 }
 
 fn connection_failed(error: std::io::Error) -> GreetError {
-    match error.kind() {
-        std::io::ErrorKind::TimedOut => GreetError::TooSlow,
-        kind => GreetError::Connection(kind),
+    let kind = error.kind();
+    if kind == std::io::ErrorKind::TimedOut {
+        GreetError::TooSlow
+    } else {
+        GreetError::Connection(kind)
     }
 }

@@ -238,8 +238,8 @@ fn upstream_words(error: &UpstreamError) -> (&'static [u8; 5], &'static str) {
         }
         UpstreamError::Refused {
             phase: Phase::Startup | Phase::Attribution,
-            ..
-        } => (
+            sqlstate,
+        } if !sqlstate.is_class("28") && !sqlstate.is_class("3D") => (
             b"22023",
             "the target does not accept the session's settings",
         ),

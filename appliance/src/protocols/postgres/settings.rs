@@ -213,10 +213,9 @@ fn is_off(value: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(
-        parameters: &[(&str, &str)],
-        expected: Result<(&str, &str, &[(&str, &str)]), WishRefused>,
-    ) {
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn check(parameters: Pairs<'_>, expected: Result<(&str, &str, Pairs<'_>), WishRefused>) {
         let mut packet = Vec::new();
         codecs::postgres::startup::encode_startup(
             &mut packet,
@@ -317,6 +316,6 @@ mod tests {
             &[("user", "a"), ("options", "-c\\")],
             Err(WishRefused::OptionForm),
         );
-        check(&[("database", "a")], Err(WishRefused::NoUser));
+        check(&[("user", "")], Err(WishRefused::NoUser));
     }
 }
