@@ -90,11 +90,13 @@ impl Policy {
         for (index, source) in sources.iter().enumerate() {
             let mut reporter = Reporter::new(source);
             for written in rule::read(source, &mut reporter) {
-                if !names.insert(written.name.value.clone()) {
-                    let message = format!("a second rule is called `{}`", written.name.value);
-                    reporter.report(&written.name.span, message);
+                if let Some(name) = &written.name
+                    && !names.insert(name.value.clone())
+                {
+                    let message = format!("a second rule is called `{}`", name.value);
+                    reporter.report(&name.span, message);
                 }
-                let span = written.name.span.clone();
+                let span = written.name.as_ref().map_or(0..0, |name| name.span.clone());
                 if let Some(rule) = Rule::compile(written, known_targets, &mut reporter) {
                     rules.push((rule, index, span));
                 }
@@ -240,7 +242,7 @@ impl Rule {
             return None;
         }
         Some(Self {
-            name: written.name.value,
+            name: written.name?.value,
             deny: written.deny,
             message: written.message,
             classes,

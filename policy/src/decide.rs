@@ -209,7 +209,7 @@ impl Policy {
             None if statement.effects.is_empty() => Err(refused_as_unknown(Reason::Part)),
             None => Ok(()),
             Some((effect, weighed)) => {
-                Err(self.refused_by_nothing(rules, permit, effect, &weighed))
+                Err(self.refused_by_nothing(rules, permit, statement, effect, &weighed))
             }
         }
     }
@@ -309,11 +309,16 @@ impl Policy {
         &self,
         rules: &Bits,
         permit: &Permit,
+        statement: &StatementProfile,
         effect: &Effect,
         weighed: &Weighed,
     ) -> Refusal {
         if let Object::Unread(reason) = &effect.object {
-            return refused_as_unknown(*reason);
+            let mut refusal = refused_as_unknown(*reason);
+            if let Some(message) = &statement.parse_error {
+                refusal.message.clone_from(message);
+            }
+            return refusal;
         }
         let object = effect.object.to_string();
         if weighed.class == Class::Unknown {

@@ -163,10 +163,10 @@ pub(crate) struct At<T> {
     pub(crate) span: Range<usize>,
 }
 
-/// A rule whose keys are right; its words are not looked into yet.
+/// A rule whose words are not looked into yet. What is missing has been reported.
 #[derive(Debug)]
 pub(crate) struct WrittenRule {
-    pub(crate) name: At<String>,
+    pub(crate) name: Option<At<String>>,
     pub(crate) groups: At<Vec<At<String>>>,
     pub(crate) targets: At<Vec<At<String>>>,
     pub(crate) deny: bool,
@@ -273,7 +273,6 @@ fn read_rule(
     let mut allow = None;
     let mut deny = None;
     let mut message = None;
-    let before = reporter.problems.len();
     for (key, value) in table {
         let span = value.span();
         match key.get_ref().as_ref() {
@@ -310,17 +309,25 @@ fn read_rule(
             return None;
         }
     };
-    if reporter.problems.len() > before {
-        return None;
-    }
     Some(WrittenRule {
-        name: name?,
-        groups: groups?,
-        targets: targets?,
+        name,
+        groups: groups.unwrap_or_else(|| every(&span)),
+        targets: targets.unwrap_or_else(|| every(&span)),
         deny: is_deny,
         matches: matches?,
         message: message.and_then(|(_, message)| message),
     })
+}
+
+/// Stands in for a list whose absence is reported, so that the other words are looked at too.
+fn every(span: &Range<usize>) -> At<Vec<At<String>>> {
+    At {
+        value: vec![At {
+            value: "*".to_owned(),
+            span: span.clone(),
+        }],
+        span: span.clone(),
+    }
 }
 
 fn read_match(
@@ -348,7 +355,7 @@ fn read_match(
     }
     require(Within::Match, table, &span, reporter);
     Some(WrittenMatch {
-        statements: statements?,
+        statements: statements.unwrap_or_else(|| every(&span)),
         tables,
         functions,
     })

@@ -65,7 +65,15 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
     }
     let tree = match pg_query::parse(text, 0) {
         Ok(parsed) => parsed.protobuf,
-        Err(error) => return unread(text, reason_of(&error)),
+        Err(error) => {
+            let mut batch = unread(text, reason_of(&error));
+            if let (pg_query::Error::Parse(message), [statement]) =
+                (error, batch.statements.as_mut_slice())
+            {
+                statement.parse_error = Some(message);
+            }
+            return batch;
+        }
     };
     if tree.stmts.len() > limits.statements {
         let limit = limits.statements;
@@ -143,6 +151,8 @@ fn unread(text: &str, reason: Reason) -> Batch {
             transaction: None,
             changes_search_path: true,
             copy: None,
+            opaque: true,
+            parse_error: None,
         }],
     }
 }

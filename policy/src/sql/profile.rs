@@ -47,6 +47,11 @@ pub struct StatementProfile {
     /// The session's `search_path` may be another after it.
     pub changes_search_path: bool,
     pub copy: Option<CopyStream>,
+    /// Runs code that nobody looked into (DO, CALL, a function that is not built in). Such code may
+    /// have changed any setting, also for the session, and may leave what no reset clears.
+    pub opaque: bool,
+    /// What the parser says of a text that it refuses. Quotes the text: for the client alone.
+    pub parse_error: Option<String>,
 }
 
 impl StatementProfile {
@@ -65,11 +70,8 @@ impl StatementProfile {
         let Change::Set(values) = &change.change else {
             return None;
         };
-        let opaque = self.effects.iter().any(|effect| {
-            effect.class == Class::Unknown
-                || matches!(&effect.object, Object::Function(function) if function.opaque)
-        });
-        if change.name != "search_path" || opaque {
+        let unknown = self.classes().contains(Class::Unknown);
+        if change.name != "search_path" || self.opaque || unknown {
             return None;
         }
         match (change.by, values.as_slice()) {

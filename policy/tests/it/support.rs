@@ -2,6 +2,7 @@
 
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::sql::{Batch, Object};
+use policy::{Principal, Proof};
 
 pub(crate) fn batch(text: &str) -> Batch {
     profile(text, &ProfileLimits::default())
@@ -21,4 +22,21 @@ pub(crate) fn effects(text: &str) -> Vec<String> {
             }
         })
         .collect()
+}
+
+pub(crate) fn principal(groups: &[&str]) -> Principal {
+    Principal {
+        issuer: "https://issuer.example".to_owned(),
+        subject: "agent-7".to_owned(),
+        name: "agent 7".to_owned(),
+        groups: groups
+            .iter()
+            .filter(|group| !group.is_empty())
+            .map(|group| (*group).to_owned())
+            .collect(),
+        delegation: Vec::new(),
+        token_id: None,
+        expires: 0,
+        proof: Proof::Password,
+    }
 }

@@ -777,7 +777,7 @@ impl Walker<'_> {
             None if object.is_none() && kind == Kind::ObjectRole => {
                 self.other(Class::Role, "role", "");
             }
-            None if object.is_none() => self.beyond(class, "object", ""),
+            None if object.is_none() => self.beyond(class, word_of(kind), ""),
             None => self.objects(class, kind, object),
         }
     }
@@ -868,7 +868,7 @@ impl Walker<'_> {
             | Kind::ObjectTablespace
             | Kind::ObjectTransform
             | Kind::ObjectUserMapping => {
-                self.beyond(class, "object", string_of(object).unwrap_or_default());
+                self.beyond(class, word_of(kind), string_of(object).unwrap_or_default());
             }
             Kind::Undefined => self.unknown(Reason::Part),
         }
@@ -906,6 +906,30 @@ impl Walker<'_> {
             self.unknown(Reason::Operator);
         }
     }
+}
+
+/// For refusals: what stands outside any schema.
+fn word_of(kind: Kind) -> &'static str {
+    const WORDS: &[(Kind, &str)] = &[
+        (Kind::ObjectAccessMethod, "access method"),
+        (Kind::ObjectCast, "cast"),
+        (Kind::ObjectDatabase, "database"),
+        (Kind::ObjectEventTrigger, "event trigger"),
+        (Kind::ObjectExtension, "extension"),
+        (Kind::ObjectFdw, "foreign-data wrapper"),
+        (Kind::ObjectForeignServer, "server"),
+        (Kind::ObjectLanguage, "language"),
+        (Kind::ObjectOpclass, "operator class"),
+        (Kind::ObjectOpfamily, "operator family"),
+        (Kind::ObjectSubscription, "subscription"),
+        (Kind::ObjectTablespace, "tablespace"),
+        (Kind::ObjectTransform, "transform"),
+        (Kind::ObjectUserMapping, "user mapping"),
+    ];
+    WORDS
+        .iter()
+        .find(|(known, _)| *known == kind)
+        .map_or("object", |(_, word)| word)
 }
 
 fn is_relation(kind: Kind) -> bool {

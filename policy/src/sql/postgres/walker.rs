@@ -59,6 +59,7 @@ pub(super) struct Walker<'l> {
     pub(super) changes_search_path: bool,
     transaction: Option<TransactionControl>,
     copy: Option<CopyStream>,
+    opaque: bool,
 }
 
 impl<'l> Walker<'l> {
@@ -79,6 +80,7 @@ impl<'l> Walker<'l> {
             changes_search_path: false,
             transaction: None,
             copy: None,
+            opaque: false,
         }
     }
 
@@ -103,6 +105,8 @@ impl<'l> Walker<'l> {
             transaction: self.transaction,
             changes_search_path: self.changes_search_path,
             copy: self.copy,
+            opaque: self.opaque,
+            parse_error: None,
         }
     }
 
@@ -309,13 +313,13 @@ impl<'l> Walker<'l> {
             NodeRef::DoStmt(_) => {
                 self.add(Class::Do, Object::Nothing);
                 self.unknown(Reason::Code);
+                self.opaque = true;
                 self.changes_search_path = true;
             }
             NodeRef::CallStmt(call) => match &call.funccall {
                 Some(call) => {
                     self.function(Class::Call, &call.funcname);
                     self.each(&call.args, Via::Query);
-                    self.changes_search_path = true;
                 }
                 None => self.unknown(Reason::Part),
             },
@@ -411,6 +415,7 @@ impl<'l> Walker<'l> {
         } && name.name.as_deref().is_some_and(functions::is_operator);
         if !built_in {
             let opaque = true;
+            self.opaque = true;
             self.add(
                 Class::Function,
                 Object::Function(FunctionName { name, opaque }),
@@ -444,8 +449,7 @@ impl<'l> Walker<'l> {
             None => {
                 let opaque = true;
                 self.add(class, Object::Function(FunctionName { name, opaque }));
-                // Opaque code may set anything, and what it set may stay.
-                self.changes_search_path = true;
+                self.opaque = true;
             }
         }
     }
@@ -556,6 +560,7 @@ impl<'l> Walker<'l> {
                     ..change
                 }));
             self.changes_search_path |= statement.changes_search_path;
+            self.opaque |= statement.opaque;
             if statement.names != NamedStatementEffect::None || statement.transaction.is_some() {
                 self.unknown(Reason::RunsText);
             }

@@ -1,0 +1,89 @@
+//! Rules and operation to decision, as data.
+
+use policy::{
+    Decision, Operation, Policy, RefusalKind, SearchPath, SessionContext, Source, Target,
+};
+
+use crate::support::{batch, principal};
+
+#[test]
+fn operations_are_decided_as_the_table_says() {
+    let mut wrong = Vec::new();
+    let table = include_str!("../data/decisions.txt");
+    for section in table.split("\n=== ").skip(1) {
+        let (title, body) = section.split_once('\n').unwrap();
+        let (rules, cases) = body.split_once("\n---\n").unwrap();
+        let source = Source {
+            file: title.to_owned(),
+            text: rules.to_owned(),
+        };
+        let policy = match Policy::compile(&[source], &["orders", "billing"]) {
+            Ok(compiled) => compiled.policy,
+            Err(problems) => panic!("{title}: {problems:?}"),
+        };
+        for case in cases.lines() {
+            if case.is_empty() || case.starts_with('#') {
+                continue;
+            }
+            let (who, rest) = case
+                .split_once(": ")
+                .or_else(|| case.split_once(":"))
+                .unwrap();
+            let (text, expected) = rest.rsplit_once("=> ").unwrap();
+            let got = decide(&policy, who, text);
+            if got != expected {
+                wrong.push(format!("{title}\n  {case}\n  decided: {got}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn decide(policy: &Policy, who: &str, text: &str) -> String {
+    let (who, read_only) = match who.strip_suffix(" read-only") {
+        Some(who) => (who, true),
+        None => (who, false),
+    };
+    let (groups, path) = who.split_once(" @").unwrap_or((who, "public"));
+    let groups: Vec<_> = groups.split(',').collect();
+    let schemas: Vec<_> = path
+        .split(',')
+        .filter(|schema| !schema.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let search_path = if path == "?" {
+        SearchPath::Unknown
+    } else {
+        SearchPath::Known(&schemas)
+    };
+    let target = Target {
+        name: "orders".to_owned(),
+    };
+    let batch = batch(text);
+    let operation = Operation::Sql {
+        statements: &batch.statements,
+        session: SessionContext {
+            search_path,
+            read_only,
+        },
+    };
+    let explained = policy.explain(&principal(&groups), &target, &operation);
+    let decision = match policy.admit(&principal(&groups), &target) {
+        Ok(permit) => policy.judge(&permit, &operation),
+        Err(refusal) => Decision::Deny(refusal),
+    };
+    assert_eq!(explained.decision, decision, "{text}");
+    let Decision::Deny(refusal) = decision else {
+        return "allow".to_owned();
+    };
+    let rule = refusal.rule.unwrap_or_default();
+    let class = refusal.class.map_or("", policy::class::Class::name);
+    match refusal.kind {
+        RefusalKind::NotAdmitted => "not admitted".to_owned(),
+        RefusalKind::Denied => format!("denied by {rule}"),
+        RefusalKind::NotAllowed => format!("not allowed {class}"),
+        RefusalKind::Guard => format!("guard {rule}"),
+        RefusalKind::Unclassified => "unclassified".to_owned(),
+        RefusalKind::Unparsed => "unparsed".to_owned(),
+    }
+}
