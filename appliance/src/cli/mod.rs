@@ -4,8 +4,10 @@
 //! mistakes and warnings go to standard error.
 
 mod check;
+mod explain;
 mod running;
 mod serve;
+mod sessions;
 mod table;
 mod token;
 
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, Problem};
-use crate::control::{AdminClient, AdminError};
+use crate::control::{AdminClient, AdminError, RecordingsError};
 use crate::telemetry::chain;
 
 const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
@@ -73,11 +75,17 @@ enum Command {
     Serve(serve::Serve),
     /// Say what is wrong with the configuration, and start nothing
     Check(check::Check),
+    /// Say what the policy decides about a statement, and why
+    Explain(explain::Explain),
     /// Make tokens for agents, by the built-in issuer of the running appliance
     #[command(subcommand)]
     Token(token::Token),
     /// Read the configuration again; refused whole if anything is wrong with it
     Reload,
+    /// List recorded sessions, the latest first
+    Sessions(sessions::Sessions),
+    /// Show a recorded session, each command and its response
+    Replay(sessions::Replay),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
 }
@@ -91,6 +99,10 @@ enum Failure {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Serve(#[from] serve::ServeError),
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
+    Recordings(#[from] RecordingsError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -118,8 +130,11 @@ pub fn run(
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(environment),
         Command::Check(check) => check.run(environment),
+        Command::Explain(explain) => explain.run(&environment),
         Command::Token(token) => token.run(&environment),
         Command::Reload => running::reload(&environment),
+        Command::Sessions(sessions) => sessions.run(&environment),
+        Command::Replay(replay) => replay.run(&environment),
         Command::Status(options) => running::status(&environment, &options),
     };
     match outcome {
@@ -176,7 +191,11 @@ fn report(failure: &Failure) -> ExitCode {
             }
             ExitCode::FAILURE
         }
-        Failure::Admin(_) | Failure::Serve(_) | Failure::Output(_) => {
+        Failure::Admin(_)
+        | Failure::Serve(_)
+        | Failure::Explain(_)
+        | Failure::Recordings(_)
+        | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
             ExitCode::FAILURE
         }
@@ -197,6 +216,19 @@ fn print(text: &str) -> io::Result<()> {
 fn warn(text: &str) {
     // A warning that cannot be written changes nothing about the answer.
     let _ = writeln!(io::stderr(), "warning: {}", table::escaped(text));
+}
+
+/// A time as people write it, in UTC.
+fn time(unix_seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix_seconds));
+    // A time that the form cannot express only comes from a damaged clock.
+    let last = std::time::Duration::from_secs(253_402_300_799);
+    match time {
+        Some(time) if std::time::Duration::from_secs(unix_seconds) <= last => {
+            humantime::format_rfc3339_seconds(time).to_string()
+        }
+        _ => unix_seconds.to_string(),
+    }
 }
 
 fn client(environment: &Environment) -> Result<AdminClient, Failure> {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::table::table;
-use super::{Failure, client, print, warn};
+use super::{Failure, client, print, time, warn};
 use crate::config::Environment;
 use crate::control::{ReloadReport, Status, paths};
 
@@ -53,10 +53,4 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
     ];
     print(&table(&[], &rows))?;
     Ok(())
-}
-
-/// A time as people write it, in UTC.
-fn time(unix_seconds: u64) -> String {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds);
-    humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -94,6 +94,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         listeners: listeners.clone(),
         shards,
         drain,
+        recorder: journal.handle().clone(),
     })
     .map_err(ServeError::Control)?;
 

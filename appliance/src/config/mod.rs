@@ -17,7 +17,7 @@ mod values;
 
 pub use problem::Problem;
 pub use reference::{default_file, reference};
-pub use resolve::{Environment, admin_socket, load, reload};
+pub use resolve::{Environment, admin_socket, load, recordings, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
     Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,

@@ -2,10 +2,14 @@
 //!
 //! Handlers ask the control plane's task and wait for its answer; they own no state.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Extension, Request, State};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -13,8 +17,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::body::BodyWriter;
 use super::peer::Peer;
+use super::recordings::{self, RecordingsError, ReplayForm, SessionsWanted};
 use crate::identity::{MintError, MintedToken, TokenRequest};
+use crate::recorder::replay::ReplayError;
+use crate::recorder::{JournalHandle, RecordingSettings};
+use crate::telemetry::chain;
 
 /// Where things are.
 pub mod paths {
@@ -22,7 +31,16 @@ pub mod paths {
     pub const RELOAD: &str = "/v1/reload";
     pub const STATUS: &str = "/v1/status";
     pub const SESSIONS: &str = "/v1/sessions";
+    /// Events of one session; `{id}` is its id or the beginning of it.
+    pub const EVENTS: &str = "/v1/sessions/{id}/events";
 }
+
+/// Media types of a replay.
+pub(super) const TEXT: &str = "text/plain";
+pub(super) const NDJSON: &str = "application/x-ndjson";
+
+/// How long a question about recordings waits for what was recorded just before.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Largest request body, in bytes. A token request with all its groups stays below 8 KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -102,21 +120,31 @@ pub(super) enum NoToken {
     Refused(#[from] MintError),
 }
 
-type Asking = mpsc::Sender<Asked>;
+pub(super) type Asking = mpsc::Sender<Asked>;
 
-pub(super) fn router(asking: Asking) -> Router {
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) asking: Asking,
+    pub(super) recorder: JournalHandle,
+    pub(super) recording: Arc<RecordingSettings>,
+}
+
+pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route(paths::TOKENS, post(make_token))
         .route(paths::RELOAD, post(reload))
         .route(paths::STATUS, get(status))
+        .route(paths::SESSIONS, get(list_sessions))
+        .route(paths::EVENTS, get(session_events))
         .fallback(async || refused(StatusCode::NOT_FOUND, "no such path"))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
         })
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Outermost, so that nobody else learns even which paths there are.
         .layer(middleware::from_fn(operators_only))
-        .with_state(asking)
+        .with_state(shared)
 }
 
 async fn operators_only(
@@ -138,16 +166,16 @@ async fn operators_only(
 }
 
 async fn make_token(
-    State(asking): State<Asking>,
+    State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     Json(wanted): Json<TokenWanted>,
 ) -> Response {
     let wanted = TokenRequest {
         agent: wanted.agent,
         groups: wanted.groups,
-        lifetime: std::time::Duration::from_secs(wanted.ttl_seconds),
+        lifetime: Duration::from_secs(wanted.ttl_seconds),
     };
-    match ask(&asking, |reply| Asked::Token {
+    match ask(&shared.asking, |reply| Asked::Token {
         wanted,
         uid: peer.uid(),
         reply,
@@ -164,16 +192,13 @@ async fn make_token(
             })
             .into_response()
         }
-        Ok(Err(no_token)) => refused(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &crate::telemetry::chain(&no_token),
-        ),
+        Ok(Err(no_token)) => refused(StatusCode::UNPROCESSABLE_ENTITY, &chain(&no_token)),
         Err(gone) => gone,
     }
 }
 
-async fn reload(State(asking): State<Asking>) -> Response {
-    match ask(&asking, |reply| Asked::Reload { reply }).await {
+async fn reload(State(shared): State<Shared>) -> Response {
+    match ask(&shared.asking, |reply| Asked::Reload { reply }).await {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(problems)) => {
             let error = "the configuration was not taken; the one before stays in force".to_owned();
@@ -184,11 +209,93 @@ async fn reload(State(asking): State<Asking>) -> Response {
     }
 }
 
-async fn status(State(asking): State<Asking>) -> Response {
-    match ask(&asking, |reply| Asked::Status { reply }).await {
+async fn status(State(shared): State<Shared>) -> Response {
+    match ask(&shared.asking, |reply| Asked::Status { reply }).await {
         Ok(status) => Json(status).into_response(),
         Err(gone) => gone,
     }
+}
+
+async fn list_sessions(
+    State(shared): State<Shared>,
+    Query(wanted): Query<SessionsWanted>,
+) -> Response {
+    let listing = move || {
+        shared.flush();
+        recordings::sessions(&shared.recording, &wanted)
+    };
+    match tokio::task::spawn_blocking(listing).await {
+        Ok(Ok(sessions)) => Json(sessions).into_response(),
+        Ok(Err(error)) => not_shown(&error),
+        Err(panicked) => broken(&panicked),
+    }
+}
+
+/// Streams a replay: text when the asker accepts `text/plain`, else one JSON object a line.
+async fn session_events(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let text = headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept == TEXT);
+    let (form, kind) = if text {
+        (ReplayForm::Text, TEXT)
+    } else {
+        (ReplayForm::Json, NDJSON)
+    };
+    let opening = move || {
+        shared.flush();
+        recordings::replay(&shared.recording, &id)
+    };
+    let mut replay = match tokio::task::spawn_blocking(opening).await {
+        Ok(Ok(replay)) => replay,
+        Ok(Err(error)) => return not_shown(&error),
+        Err(panicked) => return broken(&panicked),
+    };
+    let (mut out, body) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        let written = recordings::write(&mut replay, form, &mut out).and_then(|()| {
+            out.flush()
+                .map_err(|error| RecordingsError::Replay(ReplayError::Output(error)))
+        });
+        if let Err(error) = written {
+            out.break_off(&error);
+        }
+    });
+    ([(header::CONTENT_TYPE, kind)], Body::new(body)).into_response()
+}
+
+impl Shared {
+    /// Brings what was recorded just now within reach. Without it the answer is a little older.
+    fn flush(&self) {
+        if let Err(error) = self.recorder.flush(FLUSH_DEADLINE) {
+            tracing::warn!(%error, "recordings are shown as of the last commit");
+        }
+    }
+}
+
+fn not_shown(error: &RecordingsError) -> Response {
+    let status = match error {
+        RecordingsError::NoSuchSession { .. }
+        | RecordingsError::Replay(ReplayError::NoSuchSession { .. }) => StatusCode::NOT_FOUND,
+        RecordingsError::Ambiguous { .. } | RecordingsError::NotAState => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        RecordingsError::Catalogue(_) | RecordingsError::Replay(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    refused(status, &chain(error))
+}
+
+fn broken(error: &tokio::task::JoinError) -> Response {
+    tracing::error!(%error, "answering at the admin socket failed");
+    refused(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the answer could not be made",
+    )
 }
 
 /// Asks the control plane. The mailbox is bounded; a full one makes the asker wait its turn.

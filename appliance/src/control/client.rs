@@ -1,6 +1,7 @@
 //! The other end of the admin socket: how the command line asks the running appliance.
 
-use std::io;
+use std::future::Future;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::api::Refused;
+use super::api::{NDJSON, Refused, TEXT, paths};
+use super::recordings::{ReplayForm, SessionLine, SessionsWanted};
 
 /// How long the appliance may take to answer. A reload reads every file and compiles all rules.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -51,6 +53,8 @@ pub enum AdminError {
         status: StatusCode,
         refused: Refused,
     },
+    #[error("cannot write the answer")]
+    Output(#[source] io::Error),
     #[error("this process could not start a client")]
     Local(#[source] io::Error),
 }
@@ -79,6 +83,27 @@ impl AdminClient {
         self.ask(Method::GET, path, Bytes::new())
     }
 
+    /// Recorded sessions.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn sessions(&self, wanted: &SessionsWanted) -> Result<Vec<SessionLine>, AdminError> {
+        let limit = wanted.limit.map(|limit| limit.to_string());
+        let conditions = [
+            ("agent", wanted.agent.as_deref()),
+            ("target", wanted.target.as_deref()),
+            ("state", wanted.state.as_deref()),
+            ("denied", wanted.denied.then_some("true")),
+            ("before", wanted.before.as_deref()),
+            ("limit", limit.as_deref()),
+        ];
+        let query: Vec<String> = conditions
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))))
+            .collect();
+        self.get(&format!("{}?{}", paths::SESSIONS, query.join("&")))
+    }
+
     /// `POST` of a JSON body, answered in JSON.
     ///
     /// # Errors
@@ -92,6 +117,38 @@ impl AdminClient {
         self.ask(Method::POST, path, Bytes::from(body))
     }
 
+    /// The replay of a session, copied to `out` as it arrives.
+    ///
+    /// # Errors
+    /// As the variants say; what arrived before is in `out` then.
+    pub fn replay(
+        &self,
+        id: &str,
+        form: ReplayForm,
+        out: &mut dyn Write,
+    ) -> Result<(), AdminError> {
+        let path = paths::EVENTS.replace("{id}", &percent_encoded(id));
+        let accept = match form {
+            ReplayForm::Text => TEXT,
+            ReplayForm::Json => NDJSON,
+        };
+        self.runtime.block_on(async {
+            let request = Request::get(path).header(header::ACCEPT, accept);
+            let response = in_time(self.send(request, Bytes::new())).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                return Err(refusal(status, &collect(body).await?));
+            }
+            while let Some(frame) = in_time(async { Ok(body.frame().await) }).await? {
+                if let Ok(piece) = frame.map_err(|_| AdminError::Answer)?.into_data() {
+                    out.write_all(&piece).map_err(AdminError::Output)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn ask<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -99,7 +156,8 @@ impl AdminClient {
         body: Bytes,
     ) -> Result<A, AdminError> {
         let exchange = async {
-            let response = self.send(method, path, body).await?;
+            let request = Request::builder().method(method).uri(path);
+            let response = self.send(request, body).await?;
             let status = response.status();
             let body = collect(response.into_body()).await?;
             if status.is_success() {
@@ -108,17 +166,12 @@ impl AdminClient {
                 Err(refusal(status, &body))
             }
         };
-        self.runtime.block_on(async {
-            tokio::time::timeout(ANSWER_DEADLINE, exchange)
-                .await
-                .unwrap_or(Err(AdminError::TimedOut))
-        })
+        self.runtime.block_on(in_time(exchange))
     }
 
     async fn send(
         &self,
-        method: Method,
-        path: &str,
+        request: axum::http::request::Builder,
         body: Bytes,
     ) -> Result<hyper::Response<hyper::body::Incoming>, AdminError> {
         let stream = UnixStream::connect(&self.socket)
@@ -127,9 +180,7 @@ impl AdminClient {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its errors reach the sender too.
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let request = request
             .header(header::HOST, "sallyport")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
@@ -151,6 +202,25 @@ impl AdminClient {
             AdminError::Connect { socket, source }
         }
     }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, AdminError>>) -> Result<T, AdminError> {
+    tokio::time::timeout(ANSWER_DEADLINE, answer)
+        .await
+        .unwrap_or(Err(AdminError::TimedOut))
+}
+
+/// A text as part of a path or query: everything but unreserved characters is written out.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 async fn collect<B>(body: B) -> Result<Bytes, AdminError>

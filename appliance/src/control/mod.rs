@@ -4,13 +4,18 @@
 //! shards go by. It never touches a socket of the data path, and no shard waits for it.
 
 mod api;
+mod body;
 mod client;
 mod peer;
 mod plane;
+mod recordings;
 mod server;
 mod socket;
 
 pub use api::{Refused, ReloadReport, Status, TokenMade, TokenWanted, paths};
 pub use client::{AdminClient, AdminError};
 pub use plane::{ControlThread, Drain, Plane, start};
+pub use recordings::{
+    RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
+};
 pub use socket::{AdminSocket, AdminSocketError};

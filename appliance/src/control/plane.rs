@@ -9,11 +9,12 @@ use runtime::Published;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Asked, NoToken, ReloadReport, Status};
+use super::api::{Asked, NoToken, ReloadReport, Shared, Status};
 use super::socket::AdminSocket;
 use super::{api, server};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
 use crate::identity::{BuiltinIssuer, MintedToken, TokenRequest};
+use crate::recorder::JournalHandle;
 
 /// Questions that may wait for the control plane; handlers beyond wait before they ask.
 const QUESTIONS_MAX: usize = 64;
@@ -40,6 +41,7 @@ pub struct Plane {
     pub listeners: Vec<String>,
     pub shards: usize,
     pub drain: Drain,
+    pub recorder: JournalHandle,
 }
 
 /// The running control thread.
@@ -76,8 +78,13 @@ pub fn start(plane: Plane) -> io::Result<ControlThread> {
         .spawn(move || {
             runtime.block_on(async move {
                 let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+                let shared = Shared {
+                    asking,
+                    recorder: plane.recorder.clone(),
+                    recording: Arc::new(plane.startup.recording.clone()),
+                };
                 tokio::spawn(async move {
-                    if let Err(error) = server::serve(listener, api::router(asking)).await {
+                    if let Err(error) = server::serve(listener, api::router(shared)).await {
                         tracing::error!(%error, "the admin socket is not served");
                     }
                 });

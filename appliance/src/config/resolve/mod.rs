@@ -98,6 +98,31 @@ pub fn admin_socket(environment: &Environment) -> Result<PathBuf, Vec<Problem>> 
     ))
 }
 
+/// Where recordings are, without resolving anything else.
+///
+/// # Errors
+/// The main file cannot be read as a configuration, or says nonsense about recordings.
+pub fn recordings(environment: &Environment) -> Result<RecordingSettings, Vec<Problem>> {
+    let main = main_source(environment)?;
+    let written = file::read(&main)?;
+    let mut reader = Reader::new(&main, environment);
+    let runtime_directory = runtime_directory(&reader, &written, environment);
+    let state_directory = state_directory(&reader, &written, environment);
+    let settings = recording(&mut reader, &written, &runtime_directory, &state_directory);
+    if reader.problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(reader.problems)
+    }
+}
+
+fn state_directory(reader: &Reader<'_>, written: &File, environment: &Environment) -> PathBuf {
+    match &written.state.directory {
+        Some(directory) => reader.path(directory),
+        None => environment.state_directory.clone(),
+    }
+}
+
 fn main_source(environment: &Environment) -> Result<Source, Vec<Problem>> {
     if environment.file_named || environment.file.exists() {
         return read_source(&environment.file, FILE_BYTES_MAX).map_err(|problem| vec![problem]);
@@ -209,10 +234,7 @@ fn startup(
     writing: Writing,
 ) -> Startup {
     let runtime_directory = runtime_directory(reader, written, environment);
-    let state_directory = match &written.state.directory {
-        Some(directory) => reader.path(directory),
-        None => environment.state_directory.clone(),
-    };
+    let state_directory = state_directory(reader, written, environment);
     let shards = written.runtime.shards.as_ref();
     let shards = shards.map(|_| reader.count(shards, &keys::RUNTIME_SHARDS));
     Startup {

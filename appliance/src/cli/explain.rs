@@ -1,0 +1,109 @@
+//! `sallyport explain`: what a policy says about a statement, rule by rule.
+//!
+//! Reads the files that the appliance would read and asks the same code; needs no running appliance.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use clap::Args;
+use policy::sql::postgres::{ProfileLimits, profile};
+use policy::{Operation, Principal, Proof, SearchPath, SessionContext, Target};
+
+use super::{Failure, print, warn};
+use crate::config::{self, Environment, Secret, Snapshot, Writing};
+use crate::identity::{self, Claim, ProofFailure, TOKEN_BYTES_MAX, TokenCache};
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("who").required(true).multiple(true)))]
+pub(super) struct Explain {
+    /// Who asks: a token, or a file that holds one
+    #[arg(long, value_name = "TOKEN|FILE", group = "who", conflicts_with = "groups")]
+    principal: Option<String>,
+    /// Who asks, by groups as rules name them
+    #[arg(long, value_name = "GROUP,...", value_delimiter = ',', group = "who")]
+    groups: Option<Vec<String>>,
+    /// Where the statement would run
+    #[arg(long, value_name = "NAME")]
+    target: String,
+    /// The session's search_path, where it is known
+    #[arg(long, value_name = "SCHEMA,...", value_delimiter = ',')]
+    search_path: Option<Vec<String>>,
+    /// The statement, or several; `-` reads them from standard input
+    sql: String,
+}
+
+/// Why nothing can be explained.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExplainError {
+    #[error("the token proves nobody: {0}")]
+    Proof(#[from] ProofFailure),
+    #[error("the file of the token cannot be read, or is longer than {TOKEN_BYTES_MAX} bytes")]
+    TokenFile(#[source] io::Error),
+    #[error("the statement cannot be read from standard input")]
+    Statement(#[source] io::Error),
+}
+
+impl Explain {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let loaded = config::load(environment, Writing::Never, 0)?;
+        let snapshot = &loaded.snapshot;
+        let principal = self.principal(snapshot)?;
+        if snapshot.targets.find(&self.target).is_none() {
+            warn(&format!("no target is called {}; nobody is let in there", self.target));
+        }
+        let target = Target { name: self.target };
+        let text = statement(self.sql).map_err(ExplainError::Statement)?;
+        let batch = profile(&text, &ProfileLimits::default());
+        let admitted = snapshot.policy.admit(&principal, &target);
+        let session = SessionContext {
+            search_path: match &self.search_path {
+                Some(schemas) => SearchPath::Known(schemas),
+                None => SearchPath::Unknown,
+            },
+            read_only: admitted.is_ok_and(|permit| permit.read_only()),
+        };
+        let operation = Operation::Sql { statements: &batch.statements, session };
+        let explanation = snapshot.policy.explain(&principal, &target, &operation);
+        print(&format!("groups: {}\n{explanation}", principal.groups.join(", ")))?;
+        Ok(())
+    }
+
+    fn principal(&self, snapshot: &Snapshot) -> Result<Principal, ExplainError> {
+        if let Some(text) = &self.principal {
+            let token = token(text).map_err(ExplainError::TokenFile)?;
+            let now = runtime::unix_time().as_secs();
+            let claim = Claim::Password(token.expose());
+            let proven =
+                identity::prove(&snapshot.authenticators, &TokenCache::new(), claim, now)?;
+            return Ok(proven.principal().clone());
+        }
+        Ok(Principal {
+            issuer: "none".to_owned(),
+            subject: "somebody".to_owned(),
+            name: "somebody".to_owned(),
+            groups: self.groups.clone().unwrap_or_default(),
+            delegation: Vec::new(),
+            token_id: None,
+            expires: u64::MAX,
+            proof: Proof::Password,
+        })
+    }
+}
+
+/// The token itself, or the contents of the file of that name.
+fn token(text: &str) -> io::Result<Secret> {
+    let path = Path::new(text);
+    if !path.is_file() {
+        return Ok(Secret::new(text.as_bytes().to_vec()));
+    }
+    let mut bytes = Vec::new();
+    // One more than a token may have, so that a longer one is refused and not cut.
+    let limit = TOKEN_BYTES_MAX as u64 + 2;
+    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(Secret::new(bytes.trim_ascii().to_vec()))
+}
+
+fn statement(sql: String) -> io::Result<String> {
+    if sql == "-" { io::read_to_string(io::stdin()) } else { Ok(sql) }
+}

@@ -1,0 +1,119 @@
+//! `sallyport sessions` and `sallyport replay`: what agents did and saw.
+//!
+//! Asks the running appliance, which knows what happened a moment ago; when none runs, the files are
+//! read as it left them.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use super::table::table;
+use super::{Failure, client, print};
+use crate::config::{self, Environment};
+use crate::control::{self, AdminError, ReplayForm, SessionLine, SessionsWanted};
+
+#[derive(Debug, Args)]
+pub(super) struct Sessions {
+    /// Only those of this agent (subject or name)
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Only those at this target
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Only those that are live, ended or interrupted
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only those in which something was refused
+    #[arg(long)]
+    denied: bool,
+    /// Only those older than this session
+    #[arg(long, value_name = "ID")]
+    before: Option<String>,
+    /// At most this many [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u32>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// The session's id, or as much of its beginning as is unique
+    id: String,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Sessions {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let wanted = SessionsWanted {
+            agent: self.agent,
+            target: self.target,
+            state: self.state,
+            denied: self.denied,
+            before: self.before,
+            limit: self.limit,
+        };
+        let sessions = match client(environment)?.sessions(&wanted) {
+            Err(AdminError::NotRunning { .. }) => {
+                control::sessions(&config::recordings(environment)?, &wanted)?
+            }
+            answer => answer?,
+        };
+        if self.json {
+            for session in &sessions {
+                let line = serde_json::to_string(session).map_err(io::Error::from)?;
+                print(&format!("{line}\n"))?;
+            }
+            return Ok(());
+        }
+        let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
+        let header = [
+            "session", "started", "state", "agent", "target", "commands", "denied", "rows", "peer",
+        ];
+        print(&table(&header, &rows))?;
+        Ok(())
+    }
+}
+
+fn row(session: &SessionLine) -> Vec<String> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    vec![
+        session.session.clone(),
+        super::time(session.started / 1_000_000),
+        session.state.clone(),
+        text(&session.name),
+        text(&session.target),
+        session.commands.to_string(),
+        session.denials.to_string(),
+        session.rows.to_string(),
+        text(&session.peer),
+    ]
+}
+
+impl Replay {
+    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        let form = if self.json {
+            ReplayForm::Json
+        } else {
+            ReplayForm::Text
+        };
+        let mut out = io::stdout().lock();
+        match client(environment)?.replay(&self.id, form, &mut out) {
+            Err(AdminError::NotRunning { .. }) => {
+                let mut replay = control::replay(&config::recordings(environment)?, &self.id)?;
+                let mut out = io::BufWriter::new(out);
+                control::write(&mut replay, form, &mut out)?;
+                out.flush()?;
+            }
+            Err(AdminError::Output(error)) => return Err(error.into()),
+            answer => {
+                answer?;
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
