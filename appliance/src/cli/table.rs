@@ -5,10 +5,12 @@ use std::fmt::Write;
 /// Widest column that is padded, in characters; longer values push the rest of their line.
 const COLUMN_MAX: usize = 60;
 
-/// Rows under a header, columns two spaces apart.
+/// Rows under a header, columns two spaces apart. An empty header is left out.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(&header)
+    let rows: Vec<Vec<String>> = (!header.is_empty())
+        .then_some(&header)
+        .into_iter()
         .chain(rows)
         .map(|row| row.iter().map(|cell| escaped(cell)).collect())
         .collect();
@@ -72,6 +74,7 @@ mod tests {
             table(&["id", "who", "what"], &rows),
             "id  who    what\n1   agent\n20  é      x\n"
         );
+        assert_eq!(table(&[], &rows), "1   agent\n20  é      x\n");
     }
 
     #[test]
