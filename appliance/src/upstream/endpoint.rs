@@ -6,10 +6,7 @@
 
 use ring::digest;
 
-const SEQUENCE: u8 = 0x30;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-/// `[0]`, constructed: the first parameter of RSASSA-PSS.
-const CONTEXT_0: u8 = 0xa0;
+use super::der::{CONTEXT_0, Der, OBJECT_IDENTIFIER, SEQUENCE};
 
 /// Contents of object identifiers by the hash they stand for. MD5 and SHA-1 are replaced by
 /// SHA-256, as the RFC says.
@@ -92,7 +89,7 @@ fn signature_hash(algorithm: &mut Der<'_>) -> Option<&'static digest::Algorithm>
         return lookup(SIGNATURES, identifier);
     }
     let mut parameters = Der(algorithm.take(SEQUENCE)?);
-    if parameters.0.first() != Some(&CONTEXT_0) {
+    if !parameters.begins_with(CONTEXT_0) {
         // The default of the field is SHA-1.
         return Some(&digest::SHA256);
     }
@@ -108,40 +105,6 @@ fn lookup(
         .iter()
         .find(|(known, _)| *known == identifier)
         .map(|(_, hash)| *hash)
-}
-
-/// What is left of a series of DER elements.
-struct Der<'d>(&'d [u8]);
-
-impl<'d> Der<'d> {
-    /// The content of the next element, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
-        let (found, rest) = self.0.split_first()?;
-        let (length, rest) = length(rest)?;
-        if *found != tag {
-            return None;
-        }
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(content)
-    }
-}
-
-/// A definite length of at most four bytes.
-fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (&first, rest) = bytes.split_first()?;
-    if first < 0x80 {
-        return Some((usize::from(first), rest));
-    }
-    let count = usize::from(first & 0x7f);
-    if !(1..=4).contains(&count) {
-        return None;
-    }
-    let (digits, rest) = rest.split_at_checked(count)?;
-    let length = digits
-        .iter()
-        .fold(0, |length, digit| (length << 8) | usize::from(*digit));
-    Some((length, rest))
 }
 
 #[cfg(test)]

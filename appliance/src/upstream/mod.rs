@@ -7,6 +7,7 @@ mod attribution;
 mod cancel;
 mod conversation;
 mod credentials;
+mod der;
 mod dial;
 mod endpoint;
 mod error;
@@ -16,6 +17,7 @@ mod resolve;
 mod session;
 mod settings;
 mod tls;
+mod validity;
 
 pub use attribution::{Attribution, AttributionError, AttributionStatements};
 pub use cancel::{CancelHandle, cancel};

@@ -13,6 +13,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::credentials::Identity;
+use super::validity::check_validity;
 use crate::config::Secret;
 
 /// The protocol name of PostgreSQL in TLS (ALPN), so that a certificate shared with another
@@ -40,6 +41,9 @@ pub enum TlsMode {
 #[derive(Clone)]
 pub struct Roots {
     store: Arc<RootCertStore>,
+    /// Certificates that a server may show as its own: those of a file, which may be self-signed,
+    /// as PostgreSQL's manual makes them; not the system's.
+    listed: Arc<[CertificateDer<'static>]>,
     identity: Identity,
 }
 
@@ -89,7 +93,12 @@ impl Roots {
         if added == 0 {
             return Err(TlsSetupError::NoSystemRoots);
         }
-        Ok(Self::over(store, &found))
+        let identity = Identity::over(found.iter().map(AsRef::as_ref));
+        Ok(Self {
+            store: Arc::new(store),
+            listed: Arc::default(),
+            identity,
+        })
     }
 
     /// The certificates of a PEM file, all of which must be usable.
@@ -101,15 +110,12 @@ impl Roots {
                 .add(certificate.clone())
                 .map_err(|_| TlsSetupError::UnusableRoot { number: index + 1 })?;
         }
-        Ok(Self::over(store, &certificates))
-    }
-
-    fn over(store: RootCertStore, certificates: &[CertificateDer<'_>]) -> Self {
         let identity = Identity::over(certificates.iter().map(AsRef::as_ref));
-        Self {
+        Ok(Self {
             store: Arc::new(store),
+            listed: certificates.into(),
             identity,
-        }
+        })
     }
 }
 
@@ -157,7 +163,7 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let verifier = TargetVerifier {
             mode,
-            roots: roots.store.clone(),
+            roots: roots.clone(),
             algorithms: provider.signature_verification_algorithms,
         };
         let mut client = client_config(provider, verifier, certificate)?;
@@ -238,11 +244,18 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsSetupErro
 /// The check of a target's certificate in all modes.
 ///
 /// Possession of the certificate's key is verified in every mode.
-#[derive(Debug)]
 struct TargetVerifier {
     mode: TlsMode,
-    roots: Arc<RootCertStore>,
+    roots: Roots,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl std::fmt::Debug for TargetVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TargetVerifier")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ServerCertVerifier for TargetVerifier {
@@ -256,13 +269,19 @@ impl ServerCertVerifier for TargetVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         if self.mode.verifies() {
             let certificate = ParsedCertificate::try_from(end_entity)?;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                now,
-                self.algorithms.all,
-            )?;
+            // A certificate that the operator listed needs no signature of another. A chain of one
+            // would fail: rustls takes no certificate of an authority for that of a server.
+            if self.roots.listed.contains(end_entity) {
+                check_validity(end_entity, now)?;
+            } else {
+                verify_server_cert_signed_by_trust_anchor(
+                    &certificate,
+                    &self.roots.store,
+                    intermediates,
+                    now,
+                    self.algorithms.all,
+                )?;
+            }
             if self.mode == TlsMode::VerifyFull {
                 verify_server_name(&certificate, server_name)?;
             }

@@ -73,6 +73,22 @@ impl Authority {
         self.issue(parameters)
     }
 
+    /// A server that is its own authority, as `openssl req -x509` makes them.
+    pub fn self_signed_server(names: &[&str], expired: bool) -> Certified {
+        let mut parameters = server(names);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if expired {
+            parameters.not_before = date_time_ymd(2020, 1, 1);
+            parameters.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        Certified {
+            chain_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
     fn issue(&self, parameters: CertificateParams) -> Certified {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();

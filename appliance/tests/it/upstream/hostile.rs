@@ -300,8 +300,8 @@ fn a_silent_server_costs_the_connect_deadline() {
         },
         ..target
     };
-    type Configured = fn(u16) -> TargetSettings;
-    let silent: [(fn(Peer), Configured, Phase); 4] = [
+    type Case = (fn(Peer), fn(u16) -> TargetSettings, Phase);
+    let silent: [Case; 4] = [
         (Peer::wait_for_end, plain, Phase::Authentication),
         (Peer::wait_for_end, encrypted, Phase::Tls),
         (

@@ -157,6 +157,40 @@ fn a_client_certificate_does_not_speak_for_a_server() {
 }
 
 #[test]
+fn a_self_signed_certificate_is_trusted_where_it_is_listed_itself() {
+    let own = Authority::self_signed_server(&["localhost"], false);
+    check(Case {
+        roots: own.chain_pem.clone(),
+        certified: own,
+        by_name: [ANY, ANY, ANY],
+        by_address: [ANY, ANY, OTHER_HOST],
+    });
+    // Nobody is an authority for being listed under the same name with another key.
+    check(Case {
+        roots: Authority::self_signed_server(&["localhost"], false).chain_pem,
+        certified: Authority::self_signed_server(&["localhost"], false),
+        by_name: [
+            ANY,
+            Err(CertificateFault::Unusable),
+            Err(CertificateFault::Unusable),
+        ],
+        by_address: [
+            ANY,
+            Err(CertificateFault::Unusable),
+            Err(CertificateFault::Unusable),
+        ],
+    });
+    let own = Authority::self_signed_server(&["localhost"], true);
+    let expired = Err(CertificateFault::Expired);
+    check(Case {
+        roots: own.chain_pem.clone(),
+        certified: own,
+        by_name: [ANY, expired, expired],
+        by_address: [ANY, expired, expired],
+    });
+}
+
+#[test]
 fn a_server_without_tls_is_not_spoken_to_in_clear() {
     let server = Server::start(Options::default());
     let roots = Roots::from_pem(Authority::new("test").certificate_pem.as_bytes()).unwrap();
