@@ -38,7 +38,7 @@ const HARMLESS: &[&str] = &[
 /// upstream only if policy allows the client to `SET` them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    /// A label only: recorded, never trusted.
+    /// A label only: recorded, never trusted. Not empty: the codec sees to that.
     pub(crate) user: String,
     /// Name of the target.
     pub(crate) database: String,
@@ -63,8 +63,6 @@ pub(crate) enum WishRefused {
     Malformed,
     #[error("more than {SETTINGS_MAX} start-up parameters")]
     TooMany,
-    #[error("the start-up packet names no user")]
-    NoUser,
     #[error("a setting that the gateway keeps for itself")]
     Reserved,
 }
@@ -76,7 +74,6 @@ impl WishRefused {
             Self::Replication => b"0A000",
             Self::Encoding | Self::Strings | Self::OptionForm | Self::Malformed => b"22023",
             Self::TooMany => b"54000",
-            Self::NoUser => b"28000",
             Self::Reserved => b"42501",
         }
     }
@@ -104,9 +101,6 @@ pub(crate) fn read(startup: &Startup<'_>) -> Result<Wishes, WishRefused> {
             protocol if protocol.starts_with("_pq_.") => {}
             setting => wish(&mut wishes, setting, value)?,
         }
-    }
-    if wishes.user.is_empty() {
-        return Err(WishRefused::NoUser);
     }
     if wishes.database.is_empty() {
         wishes.database.clone_from(&wishes.user);
@@ -316,6 +310,5 @@ mod tests {
             &[("user", "a"), ("options", "-c\\")],
             Err(WishRefused::OptionForm),
         );
-        check(&[("user", "")], Err(WishRefused::NoUser));
     }
 }

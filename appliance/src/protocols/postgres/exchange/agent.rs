@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use codecs::postgres::frontend::{
-    self, Bind, Close, Execute, Frontend, FrontendPiece, FunctionCall, Parse, Target,
+    self, Bind, Close, Execute, Frontend, FrontendPiece, FrontendTag, FunctionCall, Parse, Target,
 };
 use codecs::postgres::pipeline::Fate;
 use codecs::postgres::{DecodeError, Origin, Request};
@@ -75,6 +75,13 @@ impl Exchange {
                 self.agent_fragment = None;
                 taken += fragment.length;
                 continue;
+            }
+            // Some clients send a COPY's data before they know that it is wanted.
+            if self.pipeline.awaits_copy() && begins_copy_message(rest) {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: Some(Pause::CopyAnswer),
+                });
             }
             let Some(piece) = self.frontend.decode(rest).map_err(Fault::Agent)? else {
                 return Ok(Taken {
@@ -402,9 +409,6 @@ impl Exchange {
         wire: &[u8],
         target: &mut Transport,
     ) -> Result<Outcome, Fault> {
-        if !self.pipeline.in_copy_in() && self.may_begin_copy() {
-            return Ok(Outcome::Wait(Pause::CopyAnswer));
-        }
         let recorded = match self.record_unjudged(kind, wire) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
@@ -640,6 +644,14 @@ impl Probe {
             | CommandKind::Cancel => Self::Extended,
         }
     }
+}
+
+fn begins_copy_message(bytes: &[u8]) -> bool {
+    let tag = bytes.first().copied().and_then(FrontendTag::from_byte);
+    matches!(
+        tag,
+        Some(FrontendTag::CopyData | FrontendTag::CopyDone | FrontendTag::CopyFail)
+    )
 }
 
 /// Queues a message for the target, unless the target would ignore it.

@@ -312,7 +312,7 @@ impl Exchange {
             },
             Pause::Answers => !self.statements.is_unsettled() && !self.portals.is_unsettled(),
             Pause::Quiescence => self.is_quiescent(),
-            Pause::CopyAnswer => self.pipeline.in_copy_in() || !self.may_begin_copy(),
+            Pause::CopyAnswer => !self.pipeline.awaits_copy(),
             Pause::ShorterPipeline => self.pipeline.len() <= PIPELINE_MAX / 2,
             Pause::Goodbye => true,
         })
@@ -366,13 +366,6 @@ impl Exchange {
             self.at_boundary = false;
         }
         Ok(Expected { number, fate })
-    }
-
-    /// A command is unanswered that may turn out to be a COPY.
-    fn may_begin_copy(&self) -> bool {
-        self.pipeline
-            .pending()
-            .any(|pending| matches!(pending.request, Request::Query | Request::Execute))
     }
 
     fn end_epoch(&mut self) {
