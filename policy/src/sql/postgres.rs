@@ -121,7 +121,9 @@ fn reason_of(error: &pg_query::Error) -> Reason {
     match error {
         pg_query::Error::Decode(_) => Reason::TooDeep,
         pg_query::Error::Parse(message)
-            if message.contains("stack depth") || message.contains("memory exhausted") =>
+            if ["stack depth", "memory exhausted", "nested too deeply"]
+                .iter()
+                .any(|words| message.contains(words)) =>
         {
             Reason::TooDeep
         }

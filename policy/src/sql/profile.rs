@@ -31,7 +31,7 @@ impl Batch {
 /// What one statement does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementProfile {
-    /// Bytes of the text: this statement without its semicolon. Comments before it are inside.
+    /// Bytes of the text: this statement, without its semicolon and what stands before it.
     pub span: Range<usize>,
     /// The name of its node in PostgreSQL's grammar (`SelectStmt`); empty when it was not parsed.
     pub kind: &'static str,
@@ -71,7 +71,7 @@ impl StatementProfile {
             return None;
         };
         let unknown = self.classes().contains(Class::Unknown);
-        if change.name != "search_path" || self.opaque || unknown {
+        if !self.changes_search_path || change.name != "search_path" || self.opaque || unknown {
             return None;
         }
         match (change.by, values.as_slice()) {

@@ -1,6 +1,8 @@
 //! Tests through the crate's door: rules and text in, decisions out.
 
+mod bounds;
 mod decisions;
 mod effects;
 mod problems;
+mod profiles;
 mod support;
