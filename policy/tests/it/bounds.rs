@@ -78,8 +78,8 @@ fn nesting_beyond_the_parsers_bounds_is_unknown() {
     check(&sum(47), &[Reason::TooDeep]);
     check(&sum(5000), &[Reason::TooDeep]);
     let union = |arms: usize| format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(arms));
-    check(&union(94), &[]);
-    check(&union(95), &[Reason::TooDeep]);
+    check(&union(93), &[]);
+    check(&union(94), &[Reason::TooDeep]);
     check(
         &format!("SELECT {}1{}", "(".repeat(200_000), ")".repeat(200_000)),
         &[Reason::TooDeep],
