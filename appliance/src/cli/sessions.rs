@@ -81,7 +81,7 @@ impl Sessions {
 fn row(session: &SessionLine) -> Vec<String> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     vec![
-        session.session.clone(),
+        session.id.clone(),
         super::time(session.started / 1_000_000),
         session.state.clone(),
         text(&session.name),

@@ -33,7 +33,7 @@ pub struct SessionsWanted {
 /// *Units*: times in microseconds since 1970, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionLine {
-    pub session: String,
+    pub id: String,
     pub state: String,
     pub started: u64,
     pub ended: Option<u64>,
@@ -157,7 +157,7 @@ fn state_named(word: &str) -> Result<SessionState, RecordingsError> {
 impl From<SessionEntry> for SessionLine {
     fn from(entry: SessionEntry) -> Self {
         Self {
-            session: entry.session.to_string(),
+            id: entry.session.to_string(),
             state: entry.state.name().to_owned(),
             started: entry.started,
             ended: entry.ended,
