@@ -18,7 +18,12 @@ use crate::identity::{self, Claim, ProofFailure, TOKEN_BYTES_MAX, TokenCache};
 #[command(group(clap::ArgGroup::new("who").required(true).multiple(true)))]
 pub(super) struct Explain {
     /// Who asks: a token, or a file that holds one
-    #[arg(long, value_name = "TOKEN|FILE", group = "who", conflicts_with = "groups")]
+    #[arg(
+        long,
+        value_name = "TOKEN|FILE",
+        group = "who",
+        conflicts_with = "groups"
+    )]
     principal: Option<String>,
     /// Who asks, by groups as rules name them
     #[arg(long, value_name = "GROUP,...", value_delimiter = ',', group = "who")]
@@ -50,7 +55,10 @@ impl Explain {
         let snapshot = &loaded.snapshot;
         let principal = self.principal(snapshot)?;
         if snapshot.targets.find(&self.target).is_none() {
-            warn(&format!("no target is called {}; nobody is let in there", self.target));
+            warn(&format!(
+                "no target is called {}; nobody is let in there",
+                self.target
+            ));
         }
         let target = Target { name: self.target };
         let text = statement(self.sql).map_err(ExplainError::Statement)?;
@@ -63,9 +71,15 @@ impl Explain {
             },
             read_only: admitted.is_ok_and(|permit| permit.read_only()),
         };
-        let operation = Operation::Sql { statements: &batch.statements, session };
+        let operation = Operation::Sql {
+            statements: &batch.statements,
+            session,
+        };
         let explanation = snapshot.policy.explain(&principal, &target, &operation);
-        print(&format!("groups: {}\n{explanation}", principal.groups.join(", ")))?;
+        print(&format!(
+            "groups: {}\n{explanation}",
+            principal.groups.join(", ")
+        ))?;
         Ok(())
     }
 
@@ -74,8 +88,7 @@ impl Explain {
             let token = token(text).map_err(ExplainError::TokenFile)?;
             let now = runtime::unix_time().as_secs();
             let claim = Claim::Password(token.expose());
-            let proven =
-                identity::prove(&snapshot.authenticators, &TokenCache::new(), claim, now)?;
+            let proven = identity::prove(&snapshot.authenticators, &TokenCache::new(), claim, now)?;
             return Ok(proven.principal().clone());
         }
         Ok(Principal {
@@ -105,5 +118,9 @@ fn token(text: &str) -> io::Result<Secret> {
 }
 
 fn statement(sql: String) -> io::Result<String> {
-    if sql == "-" { io::read_to_string(io::stdin()) } else { Ok(sql) }
+    if sql == "-" {
+        io::read_to_string(io::stdin())
+    } else {
+        Ok(sql)
+    }
 }
