@@ -161,7 +161,7 @@ pub(super) fn session_context(situation: &Situation) -> SessionContext<'_> {
 }
 
 impl Statement {
-    fn read(id: u64, text: &str) -> Self {
+    pub(super) fn read(id: u64, text: &str) -> Self {
         let profiles = policy::sql::postgres::profile(text, &ProfileLimits::default()).statements;
         Self {
             id,

@@ -154,3 +154,88 @@ fn clears(change: &SettingChange) -> bool {
 fn literal(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribution() -> Attribution {
+        Attribution::new("corp", "bot", Some("psql"), false).unwrap()
+    }
+
+    fn check(text: &str, expected: Option<&str>, spliced: &[u32], restore_after: bool) {
+        let planned = plan(&Statement::read(0, text), &attribution());
+        assert_eq!(planned.text.as_deref(), expected, "{text}");
+        assert_eq!(planned.spliced, spliced, "{text}");
+        assert_eq!(planned.restore_after, restore_after, "{text}");
+    }
+
+    const RESTORE: &str = "SELECT pg_catalog.set_config('application_name', 'corp/bot psql', false), \
+                           pg_catalog.set_config('sallyport.subject', 'corp/bot', false)";
+
+    #[test]
+    fn what_does_not_touch_the_attribution_goes_as_it_came() {
+        check(
+            "select 1; reset search_path; set timezone = 'UTC'",
+            None,
+            &[],
+            false,
+        );
+        check("", None, &[], false);
+    }
+
+    #[test]
+    fn a_name_that_a_client_gives_itself_becomes_a_suffix() {
+        check(
+            "SET application_name = 'it''s me'",
+            Some("SET SESSION application_name = 'corp/bot it?s me'"),
+            &[],
+            false,
+        );
+        check(
+            "select 1; set local application_name to x; select 2",
+            Some("select 1; SET LOCAL application_name = 'corp/bot x'; select 2"),
+            &[],
+            false,
+        );
+    }
+
+    #[test]
+    fn a_reset_that_stands_alone_is_followed_by_a_request_of_ours() {
+        for text in [
+            "RESET ALL",
+            "discard all;",
+            "reset application_name",
+            "set application_name to default",
+            "/* x */ reset all -- y",
+        ] {
+            check(text, None, &[], true);
+        }
+    }
+
+    #[test]
+    fn a_reset_inside_a_batch_is_followed_by_a_statement_of_ours() {
+        check(
+            "reset all; select 1",
+            Some(&format!("reset all; {RESTORE}; select 1")),
+            &[1],
+            false,
+        );
+        check(
+            "select 1; reset application_name; reset all",
+            Some(&format!(
+                "select 1; reset application_name; {RESTORE}; reset all; {RESTORE}"
+            )),
+            &[2, 4],
+            false,
+        );
+    }
+
+    #[test]
+    fn the_read_only_lock_is_restored_with_the_name() {
+        let locked = Attribution::new("corp", "bot", None, true).unwrap();
+        assert!(
+            restore(&locked).ends_with("set_config('default_transaction_read_only', 'on', false)")
+        );
+    }
+}
