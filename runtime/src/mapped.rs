@@ -608,9 +608,14 @@ impl RingReader {
         head < wake_at && !self.shared.demanded.load(Ordering::SeqCst)
     }
 
-    /// Takes the wish of [`Self::arm`] back. Returns whether a commit was demanded meanwhile.
-    pub fn disarm(&self) -> bool {
+    /// Takes the wish of [`Self::arm`] back.
+    pub fn disarm(&self) {
         self.shared.wake_at.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Whether somebody waits for a commit or for room. The caller now drains: what was appended
+    /// before the demand is in [`Self::pending`] when this returns.
+    pub fn take_demand(&self) -> bool {
         self.shared.demanded.swap(false, Ordering::SeqCst)
     }
 

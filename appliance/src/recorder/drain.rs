@@ -118,6 +118,7 @@ impl RingDrain {
         let mut written = self.written.take()?;
         self.reader.commit(written.end);
         let length = self.file.as_ref().map_or(0, JournalFile::length);
+        written.batch.bytes = length.saturating_sub(written.file_length);
         written.batch.file_length = length;
         written.batch.end_position = written.end.0;
         if length >= rotate_bytes {
@@ -158,6 +159,10 @@ impl RingDrain {
 
     pub(super) fn disarm(&self) {
         self.reader.disarm();
+    }
+
+    pub(super) fn take_demand(&self) {
+        self.reader.take_demand();
     }
 
     /// Whether nothing more can come: the shard dropped its half, and all it wrote is committed.

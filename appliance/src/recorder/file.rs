@@ -380,6 +380,3 @@ pub(super) fn stored_files(directory: &Path) -> Result<Vec<StoredFile>, JournalE
 pub(super) fn widen(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

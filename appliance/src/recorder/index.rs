@@ -116,6 +116,8 @@ pub(super) struct FilePlace {
 #[derive(Debug)]
 pub(super) struct Batch {
     place: FilePlace,
+    /// Bytes of records in the batch.
+    pub(super) bytes: u64,
     /// Bytes of the file once the batch is in it.
     pub(super) file_length: u64,
     pub(super) end_position: u64,
@@ -150,6 +152,7 @@ impl Batch {
         let end_position = place.header.first_position;
         Self {
             place,
+            bytes: 0,
             file_length: widen(FILE_HEADER_BYTES),
             end_position,
             closes_file: false,

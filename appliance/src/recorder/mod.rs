@@ -45,6 +45,11 @@ pub use settings::{
     COMMIT_INTERVAL_DEFAULT, COMMIT_INTERVAL_MAX, Durability, NotADurability, RING_BYTES_DEFAULT,
     RING_BYTES_MIN, ROTATE_BYTES_DEFAULT, RecordingSettings,
 };
-pub use thread::{FlushError, JournalHandle, JournalThread, OpenJournalError, StartError};
+pub use thread::{
+    FlushError, JournalHandle, JournalStatus, JournalThread, OpenJournalError, StartError,
+};
 pub use trouble::JournalUnavailable;
 pub use writer::{Journal, NoRoom, OpenError, Recorded, Recorder};
+
+#[cfg(test)]
+mod tests;

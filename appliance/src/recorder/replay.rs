@@ -350,6 +350,3 @@ impl EventKind {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

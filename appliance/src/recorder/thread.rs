@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use runtime::ShardId;
 use runtime::mapped::{MappedRing, RingError, RingReader, RingSettings, RingWriter};
 use thiserror::Error;
 
-use super::drain::{DrainError, Recovered, RingDrain};
+use super::drain::{Recovered, RingDrain};
 use super::index::{CatalogueError, Index};
 use super::recovery::{self, JournalLock, RecoveryError};
 use super::session_id::NoRandomness;
@@ -68,6 +69,27 @@ pub enum FlushError {
     TimedOut,
 }
 
+/// How the journal thread is doing, for status and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// What keeps it from committing at this moment.
+    pub trouble: Option<JournalUnavailable>,
+    /// How many times trouble began, or became another one. Each was logged once.
+    pub alarms: u64,
+    /// Group commits that had something to commit.
+    pub commits: u64,
+    /// Bytes of records that were committed since the start.
+    pub committed_bytes: u64,
+}
+
+#[derive(Default)]
+struct StatusCells {
+    trouble: AtomicU8,
+    alarms: AtomicU64,
+    commits: AtomicU64,
+    committed_bytes: AtomicU64,
+}
+
 enum Request {
     Drain {
         reader: RingReader,
@@ -92,6 +114,7 @@ pub struct JournalHandle {
     requests: SyncSender<Request>,
     thread: Thread,
     settings: Arc<RecordingSettings>,
+    status: Arc<StatusCells>,
 }
 
 impl JournalThread {
@@ -114,8 +137,10 @@ impl JournalThread {
         index.catch_up(&settings.journal_directory)?;
         let settings = Arc::new(settings);
         let (requests, incoming) = sync_channel(REQUESTS_MAX);
+        let status = Arc::new(StatusCells::default());
         let worker = Worker {
             settings: Arc::clone(&settings),
+            status: Arc::clone(&status),
             incoming,
             rings: Vec::new(),
             index,
@@ -134,6 +159,7 @@ impl JournalThread {
             requests,
             thread: thread.thread().clone(),
             settings,
+            status,
         };
         Ok(Self {
             handle,
@@ -220,6 +246,18 @@ impl JournalHandle {
         }
     }
 
+    /// How the thread is doing.
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        let cells = &self.status;
+        JournalStatus {
+            trouble: JournalUnavailable::from_code(cells.trouble.load(Ordering::Relaxed)),
+            alarms: cells.alarms.load(Ordering::Relaxed),
+            commits: cells.commits.load(Ordering::Relaxed),
+            committed_bytes: cells.committed_bytes.load(Ordering::Relaxed),
+        }
+    }
+
     fn send(&self, request: Request) -> Result<(), JournalUnavailable> {
         self.requests
             .try_send(request)
@@ -232,6 +270,7 @@ impl JournalHandle {
 /// What the thread owns.
 struct Worker {
     settings: Arc<RecordingSettings>,
+    status: Arc<StatusCells>,
     incoming: Receiver<Request>,
     rings: Vec<RingDrain>,
     index: Index,
@@ -250,7 +289,7 @@ impl Worker {
             if self.is_stopping {
                 return self.finish();
             }
-            if self.rings.iter().any(RingDrain::has_pending) {
+            if self.trouble.is_some() || self.rings.iter().any(RingDrain::has_pending) {
                 self.gather();
             } else if self.flushes.is_empty() && !self.is_catalogue_due() {
                 self.idle();
@@ -346,8 +385,12 @@ impl Worker {
 
     /// One group commit: all rings are written, then all files synced, then all room given back.
     fn drain(&mut self) {
+        self.rings.iter().for_each(RingDrain::take_demand);
         if self.index.is_overfull() {
-            self.set_trouble(Some(JournalUnavailable::CatalogueFails), None);
+            self.set_trouble(
+                Some(JournalUnavailable::CatalogueFails),
+                "too much waits for it",
+            );
             return;
         }
         let settings = Arc::clone(&self.settings);
@@ -355,10 +398,12 @@ impl Worker {
         for ring in &mut self.rings {
             failure = ring.write(&settings).err().or(failure);
         }
+        let mut committed_bytes = 0;
         for ring in &mut self.rings {
             match ring.sync(settings.durability) {
                 Ok(()) => {
                     if let Some(batch) = ring.commit(settings.rotate_bytes) {
+                        committed_bytes += batch.bytes;
                         self.index.apply(batch);
                     }
                 }
@@ -368,25 +413,34 @@ impl Worker {
                 }
             }
         }
-        self.set_trouble(failure.as_ref().map(DrainError::trouble), failure.as_ref());
+        if committed_bytes > 0 {
+            self.status.commits.fetch_add(1, Ordering::Relaxed);
+            self.status
+                .committed_bytes
+                .fetch_add(committed_bytes, Ordering::Relaxed);
+        }
+        match failure {
+            Some(error) => self.set_trouble(Some(error.trouble()), &chain(&error)),
+            None => self.set_trouble(None, ""),
+        }
     }
 
     /// Tells the shards, and the operator when it is news.
-    fn set_trouble(&mut self, trouble: Option<JournalUnavailable>, cause: Option<&DrainError>) {
+    fn set_trouble(&mut self, trouble: Option<JournalUnavailable>, error: &str) {
         if self.trouble != trouble {
             let directory = self.settings.journal_directory.display();
-            match (trouble, cause) {
-                (Some(trouble), Some(cause)) => tracing::error!(
-                    %directory, reason = %trouble, error = %chain(cause),
+            if let Some(reason) = trouble {
+                self.status.alarms.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    %directory, %reason, error,
                     "nothing can be recorded: new work is refused, traffic is held when the ring is full"
-                ),
-                (Some(trouble), None) => tracing::error!(
-                    %directory, reason = %trouble,
-                    "nothing can be recorded: new work is refused, traffic is held when the ring is full"
-                ),
-                (None, _) => tracing::info!(%directory, "recording goes on"),
+                );
+            } else {
+                tracing::info!(%directory, "recording goes on");
             }
             self.trouble = trouble;
+            let code = trouble.map_or(0, JournalUnavailable::code);
+            self.status.trouble.store(code, Ordering::Relaxed);
         }
         self.rings.iter().for_each(|ring| ring.set_trouble(trouble));
     }
@@ -468,6 +522,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

@@ -560,6 +560,3 @@ fn cut<'w>(wire: &'w [u8], cuts: &[Range<usize>], shortens: bool) -> Cow<'w, [u8
 fn widen(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests;

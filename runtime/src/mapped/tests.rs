@@ -513,10 +513,12 @@ fn the_reader_does_not_sleep_over_what_is_there_or_demanded() {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(writer.poll_committed(&mut cx, head).is_pending());
     assert!(!reader.arm(1000), "a commit is demanded");
-    assert!(reader.disarm());
+    reader.disarm();
+    assert!(!reader.arm(1000), "the demand stands until it is taken");
+    assert!(reader.take_demand());
     assert!(reader.arm(1000), "the demand was taken");
     reader.commit(head);
-    assert!(!reader.disarm());
+    assert!(!reader.take_demand());
 }
 
 /// Everything that is appended arrives, although the reader sleeps whenever it may.
@@ -542,7 +544,8 @@ fn a_sleeping_reader_is_woken_by_what_it_waits_for() {
             // No timeout to speak of: a lost wake fails the test by its time limit.
             park(Duration::from_secs(60));
         }
-        let _ = reader.disarm();
+        reader.disarm();
+        reader.take_demand();
         for body in bodies(&reader) {
             assert_eq!(number_of(&body), expected);
             expected += 1;

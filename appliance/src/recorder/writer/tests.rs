@@ -1,1 +1,0 @@
-//! Tests of journals and recorders without a journal thread.
