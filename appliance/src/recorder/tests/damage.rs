@@ -19,6 +19,7 @@ proptest! {
         if let Ok((header, fields)) = RecordHeader::decode(&body)
             && let Ok(Record::Command(command)) = Record::decode(&header, fields)
         {
+            // Whether it is one does not matter here.
             let _ = command.decision();
         }
     }
