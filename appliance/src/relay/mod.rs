@@ -171,6 +171,8 @@ impl Relay {
         }
         self.agent.close_send();
         let is_clean = end.leaves_target_usable()
+            && self.from_target.unread().is_empty()
+            && self.lease.transport().queued_bytes() == 0
             && self.exchange.at_rest()
             && self.exchange.is_reusable()
             && !self.registration.session.was_cancelled();

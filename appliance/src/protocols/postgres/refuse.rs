@@ -15,6 +15,9 @@ use crate::recorder::{DecisionNote, EndReason, Note, OpenError, Verdict};
 use crate::relay::End;
 use crate::upstream::{AttributionError, Phase, SettingsError, UpstreamError};
 
+/// Longest name of a statement or portal: PostgreSQL's `NAMEDATALEN`, less the terminator.
+pub(super) const NAME_BYTES_MAX: usize = 63;
+
 /// A text that no grammar of PostgreSQL accepts: no statement begins with an operator.
 ///
 /// It is what the target's log shows in place of a refused command.
@@ -28,8 +31,10 @@ pub(super) fn encode_simple_probe(out: &mut Vec<u8>) -> Result<(), EncodeError> 
 /// Puts a probe in the place of a `Parse` or `Execute`: answered by an error, and skipping to `Sync`.
 ///
 /// Raw parsing fails before the name is looked at, so no statement of the agent is replaced.
-pub(super) fn encode_extended_probe(out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    encode_parse(out, b"", PROBE, &[])
+/// `name` is that of the refused `Parse`, since a failing `Parse` of the unnamed statement drops
+/// the earlier one; else one that nobody uses.
+pub(super) fn encode_extended_probe(out: &mut Vec<u8>, name: &[u8]) -> Result<(), EncodeError> {
+    encode_parse(out, name, PROBE, &[])
 }
 
 /// A refused command on its way to the agent.
@@ -79,6 +84,16 @@ impl Refused {
         Self {
             hint: Some("A cursor made by DECLARE is read with FETCH.".to_owned()),
             ..Self::plain(b"34000", "the portal does not exist".to_owned())
+        }
+    }
+
+    /// The server cuts longer names, so that two of the agent's would be one of the server's.
+    pub(super) fn name_too_long() -> Self {
+        Self {
+            hint: Some(format!(
+                "Names of statements and portals have at most {NAME_BYTES_MAX} bytes."
+            )),
+            ..Self::plain(b"42622", "the name is too long".to_owned())
         }
     }
 

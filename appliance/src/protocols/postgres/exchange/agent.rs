@@ -34,6 +34,27 @@ enum Outcome {
     NoRoom(NoRoom),
 }
 
+/// A message as it is recorded, and refused if it comes to that.
+struct Message<'m> {
+    kind: CommandKind,
+    wire: &'m [u8],
+    /// Where passwords stand in `wire`.
+    cuts: Vec<Range<usize>>,
+    /// Failing, it takes the unnamed statement with it.
+    drops_unnamed: bool,
+}
+
+impl<'m> Message<'m> {
+    fn new(kind: CommandKind, wire: &'m [u8]) -> Self {
+        Self {
+            kind,
+            wire,
+            cuts: Vec::new(),
+            drops_unnamed: false,
+        }
+    }
+}
+
 /// What stands in for a refused message.
 #[derive(Clone, Copy)]
 enum Probe {
@@ -137,6 +158,9 @@ impl Exchange {
         wire: &[u8],
         target: &mut Transport,
     ) -> Result<Outcome, Fault> {
+        if let Some(kind) = too_long_name(message) {
+            return self.refuse(&Message::new(kind, wire), Refused::name_too_long(), target);
+        }
         match message {
             Frontend::Query(query) => self.query(query.text, wire, target),
             Frontend::Parse(parse) => self.parse(parse, wire, target),
@@ -172,20 +196,23 @@ impl Exchange {
     ) -> Result<Outcome, Fault> {
         let statement = match self.classify(text) {
             Ok(statement) => statement,
-            Err(refused) => return self.refuse(CommandKind::Query, wire, &[], refused, target),
+            Err(refused) => {
+                return self.refuse(&Message::new(CommandKind::Query, wire), refused, target);
+            }
         };
         if let Some(pause) = self.settle_path(&statement, target)? {
             return Ok(Outcome::Wait(pause));
         }
-        let cuts = cuts(&statement, wire, text);
+        let mut message = Message::new(CommandKind::Query, wire);
+        message.cuts = cuts(&statement, wire, text);
         let judged = match self.judge(&statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
             Verdict::Refused(refused) => {
-                return self.refuse(CommandKind::Query, wire, &cuts, refused, target);
+                return self.refuse(&message, refused, target);
             }
             Verdict::Allowed(judged) => judged,
         };
-        let recorded = match self.record(CommandKind::Query, wire, &cuts, &judged.note) {
+        let recorded = match self.record(&message, &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
@@ -236,24 +263,26 @@ impl Exchange {
         target: &mut Transport,
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::Prepare;
+        let mut message = Message::new(kind, wire);
+        message.drops_unnamed = parse.statement.is_empty();
         let statement = match self.classify(parse.text) {
             Ok(statement) => statement,
-            Err(refused) => return self.refuse(kind, wire, &[], refused, target),
+            Err(refused) => return self.refuse(&message, refused, target),
         };
         if let Some(pause) = self.settle_path(&statement, target)? {
             return Ok(Outcome::Wait(pause));
         }
-        let cuts = cuts(&statement, wire, parse.text);
+        message.cuts = cuts(&statement, wire, parse.text);
         let judged = match self.judge(&statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
-            Verdict::Refused(refused) => return self.refuse(kind, wire, &cuts, refused, target),
+            Verdict::Refused(refused) => return self.refuse(&message, refused, target),
             Verdict::Allowed(_) if self.statements.len() >= NAMES_MAX => {
                 let refused = Refused::too_many("prepared statements", NAMES_MAX);
-                return self.refuse(kind, wire, &cuts, refused, target);
+                return self.refuse(&message, refused, target);
             }
             Verdict::Allowed(judged) => judged,
         };
-        let recorded = match self.record(kind, wire, &cuts, &judged.note) {
+        let recorded = match self.record(&message, &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
@@ -300,7 +329,7 @@ impl Exchange {
         };
         if self.portals.len() >= NAMES_MAX {
             let refused = Refused::too_many("portals", NAMES_MAX);
-            return self.refuse(CommandKind::Bind, wire, &[], refused, target);
+            return self.refuse(&Message::new(CommandKind::Bind, wire), refused, target);
         }
         let recorded = match self.record_unjudged(CommandKind::Bind, wire) {
             Ok(recorded) => recorded,
@@ -323,15 +352,17 @@ impl Exchange {
             Meaning::Known(statement) => statement,
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
             Meaning::Absent => {
-                return self.refuse(kind, wire, &[], Refused::no_portal(), target);
+                return self.refuse(&Message::new(kind, wire), Refused::no_portal(), target);
             }
         };
         let judged = match self.judge(&statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
-            Verdict::Refused(refused) => return self.refuse(kind, wire, &[], refused, target),
+            Verdict::Refused(refused) => {
+                return self.refuse(&Message::new(kind, wire), refused, target);
+            }
             Verdict::Allowed(judged) => judged,
         };
-        let recorded = match self.record(kind, wire, &[], &judged.note) {
+        let recorded = match self.record(&Message::new(kind, wire), &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
@@ -354,9 +385,9 @@ impl Exchange {
         let judged = Rc::new(self.judge_function(call.function));
         if let Decision::Deny(refusal) = &judged.decision {
             let refused = Refused::by_policy(refusal, Rc::clone(&judged));
-            return self.refuse(kind, wire, &[], refused, target);
+            return self.refuse(&Message::new(kind, wire), refused, target);
         }
-        let recorded = match self.record(kind, wire, &[], &judged.note) {
+        let recorded = match self.record(&Message::new(kind, wire), &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
@@ -421,17 +452,15 @@ impl Exchange {
     /// Records the refusal and puts a probe in the place of the command.
     fn refuse(
         &mut self,
-        kind: CommandKind,
-        wire: &[u8],
-        cuts: &[Range<usize>],
+        message: &Message<'_>,
         refused: Refused,
         target: &mut Transport,
     ) -> Result<Outcome, Fault> {
-        let recorded = match self.record(kind, wire, cuts, &refused.note()) {
+        let recorded = match self.record(message, &refused.note()) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
-        let probe = Probe::of(kind);
+        let probe = Probe::of(message.kind);
         let request = match probe {
             Probe::Simple => Request::Query,
             Probe::Extended => Request::Parse,
@@ -448,7 +477,14 @@ impl Exchange {
                 self.end_epoch();
                 refuse::encode_simple_probe(&mut self.scratch)?;
             }
-            Probe::Extended => refuse::encode_extended_probe(&mut self.scratch)?,
+            Probe::Extended => {
+                let name = if message.drops_unnamed {
+                    b""
+                } else {
+                    self.reserved.as_bytes()
+                };
+                refuse::encode_extended_probe(&mut self.scratch, name)?;
+            }
         }
         self.forward_scratch(target, recorded, &expected);
         Ok(Outcome::Taken)
@@ -594,23 +630,18 @@ impl Exchange {
         }
     }
 
-    fn record(
-        &mut self,
-        kind: CommandKind,
-        wire: &[u8],
-        cuts: &[Range<usize>],
-        note: &DecisionNote,
-    ) -> Result<Recorded, NoRoom> {
-        let recorded = self
-            .recorder
-            .command(self.last_request + 1, kind, wire, cuts, note)?;
+    fn record(&mut self, message: &Message<'_>, note: &DecisionNote) -> Result<Recorded, NoRoom> {
+        let number = self.last_request + 1;
+        let Message {
+            kind, wire, cuts, ..
+        } = message;
+        let recorded = self.recorder.command(number, *kind, wire, cuts, note)?;
         self.recording = Recording::Neither;
         Ok(recorded)
     }
 
     fn record_unjudged(&mut self, kind: CommandKind, wire: &[u8]) -> Result<Recorded, NoRoom> {
-        let note = DecisionNote::not_judged();
-        self.record(kind, wire, &[], &note)
+        self.record(&Message::new(kind, wire), &DecisionNote::not_judged())
     }
 
     /// Queues what was recorded, or what stands for it, for the target.
@@ -643,6 +674,34 @@ impl Probe {
             | CommandKind::Control
             | CommandKind::Cancel => Self::Extended,
         }
+    }
+}
+
+/// The kind of a message that names a statement or portal by more than the server keeps.
+fn too_long_name(message: &Frontend<'_>) -> Option<CommandKind> {
+    let is_long = |name: &[u8]| name.len() > refuse::NAME_BYTES_MAX;
+    match message {
+        Frontend::Parse(parse) if is_long(parse.statement) => Some(CommandKind::Prepare),
+        Frontend::Bind(bind) if is_long(bind.statement) || is_long(bind.portal) => {
+            Some(CommandKind::Bind)
+        }
+        Frontend::Execute(execute) if is_long(execute.portal) => Some(CommandKind::Execute),
+        Frontend::Describe(describe) if is_long(describe.name) => Some(CommandKind::Control),
+        Frontend::Close(close) if is_long(close.name) => Some(CommandKind::Control),
+        Frontend::Query(_)
+        | Frontend::Parse(_)
+        | Frontend::Bind(_)
+        | Frontend::Describe(_)
+        | Frontend::Execute(_)
+        | Frontend::Close(_)
+        | Frontend::Sync
+        | Frontend::Flush
+        | Frontend::FunctionCall(_)
+        | Frontend::CopyData(_)
+        | Frontend::CopyDone
+        | Frontend::CopyFail(_)
+        | Frontend::Terminate
+        | Frontend::Password(_) => None,
     }
 }
 
