@@ -109,3 +109,76 @@ impl Default for PoolSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{ChannelBinding, Tls};
+
+    fn account(user: &str) -> Arc<Account> {
+        Arc::new(Account::new(
+            user.into(),
+            None,
+            ChannelBinding::Prefer,
+            Tls::disabled(),
+        ))
+    }
+
+    fn target() -> TargetSettings {
+        TargetSettings {
+            name: "orders".into(),
+            address: Address::Unix("/run/postgresql/.s.PGSQL.5432".into()),
+            database: "orders".into(),
+            account: account("svc"),
+            readonly_account: Some(account("reader")),
+            group_accounts: vec![
+                ("dba".into(), account("dba")),
+                ("dev".into(), account("dev")),
+            ],
+            pool: PoolSettings::default(),
+        }
+    }
+
+    #[test]
+    fn readers_come_before_groups_and_groups_in_their_order() {
+        let user = |target: &TargetSettings, read_only, groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(|&group| group.into()).collect();
+            target.account_for(read_only, &groups).user().to_owned()
+        };
+        let mut target = target();
+        assert_eq!(user(&target, false, &[]), "svc");
+        assert_eq!(user(&target, false, &["other"]), "svc");
+        assert_eq!(user(&target, false, &["dev", "dba"]), "dba");
+        assert_eq!(user(&target, true, &["dba"]), "reader");
+        target.readonly_account = None;
+        assert_eq!(user(&target, true, &["dba"]), "dba");
+        assert_eq!(user(&target, true, &[]), "svc");
+    }
+
+    #[test]
+    fn a_connection_is_described_by_its_server_database_and_account() {
+        let old = target();
+        let check = |new: &TargetSettings, user: &str| new.still_describes(&old, &account(user));
+        let pool = PoolSettings {
+            warm: 7,
+            ..PoolSettings::default()
+        };
+        assert!(check(&TargetSettings { pool, ..target() }, "dev"));
+        assert!(!check(&target(), "gone"));
+        assert!(!check(
+            &TargetSettings {
+                database: "other".into(),
+                ..target()
+            },
+            "dev"
+        ));
+        let address = Address::Unix("/tmp/.s.PGSQL.5432".into());
+        assert!(!check(
+            &TargetSettings {
+                address,
+                ..target()
+            },
+            "dev"
+        ));
+    }
+}

@@ -18,7 +18,7 @@ use codecs::postgres::backend::{
 };
 use codecs::postgres::{EncodeError, backend};
 
-use super::{account, lease, loopback, refusal, target, until};
+use super::{account, lease, loopback, named, refusal, target, until};
 use crate::certificates::Authority;
 use crate::shard::on_shard;
 
@@ -530,5 +530,23 @@ fn a_connection_that_speaks_unasked_is_not_handed_out_again() {
         lease(&pools, &target).await.unwrap().finish(Outcome::Clean);
         until(|| pools.status().iter().all(|status| status.open == 0)).await;
         assert!(lease(&pools, &target).await.is_ok());
+    });
+}
+
+#[test]
+fn a_host_name_is_looked_up() {
+    // Where `localhost` is ::1 as well, nobody listens there.
+    let port = serve([Box::new(|mut peer| drop(peer.packet()))]);
+    on_shard(async move || {
+        let target = TargetSettings {
+            address: named("localhost", port),
+            ..plain(port)
+        };
+        assert_eq!(refusal(target).await, lost(Phase::Authentication));
+        let target = TargetSettings {
+            address: named("nobody.invalid", port),
+            ..plain(port)
+        };
+        assert_eq!(refusal(target).await, UpstreamError::Unresolved);
     });
 }
