@@ -53,9 +53,11 @@ pub struct ControlThread {
 impl ControlThread {
     /// Ends it, and takes the admin socket away.
     pub fn stop(self) {
-        // Both fail only when the thread has ended already.
+        // Fails when the thread has ended already.
         let _ = self.stop.send(());
-        let _ = self.thread.join();
+        if self.thread.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
     }
 }
 
@@ -146,18 +148,12 @@ impl Running {
         }
     }
 
-    /// Answers; one who no longer waits for the answer loses nothing by it.
+    /// Answers. An answer that nobody waits for any more is dropped.
     async fn answer(&mut self, question: Asked) {
         match question {
-            Asked::Token { wanted, uid, reply } => {
-                let _ = reply.send(self.make_token(&wanted, uid));
-            }
-            Asked::Reload { reply } => {
-                let _ = reply.send(self.reload().await);
-            }
-            Asked::Status { reply } => {
-                let _ = reply.send(self.status());
-            }
+            Asked::Token { wanted, uid, reply } => drop(reply.send(self.make_token(&wanted, uid))),
+            Asked::Reload { reply } => drop(reply.send(self.reload().await)),
+            Asked::Status { reply } => drop(reply.send(self.status())),
         }
     }
 

@@ -14,6 +14,7 @@
     reason = "the harness offers what the next test module needs"
 )]
 
+mod admin;
 mod certificates;
 mod postgres;
 mod shard;
