@@ -41,7 +41,7 @@ pub(super) struct Explain {
 /// Why nothing can be explained.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExplainError {
-    #[error("the token proves nobody: {0}")]
+    #[error("the token proves nobody")]
     Proof(#[from] ProofFailure),
     #[error("the file of the token cannot be read, or is longer than {TOKEN_BYTES_MAX} bytes")]
     TokenFile(#[source] io::Error),
