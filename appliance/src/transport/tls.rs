@@ -24,9 +24,9 @@ use rustls::{
 
 /// Most bytes that a peer may send before its handshake is complete.
 ///
-/// 128 KiB: rustls takes handshake messages of up to 64 KiB, which is a chain of some thirty
-/// certificates, and a handshake has one such message in each flight.
-pub const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
+/// 48 KiB: a chain of twenty large certificates. rustls itself would buffer 64 KiB for one message,
+/// and bounds their number only by what is legal.
+pub const HANDSHAKE_BYTES_MAX: usize = 48 * 1024;
 
 /// Ciphertext on the stream above which no more plaintext is encrypted: a few full records.
 const CIPHERTEXT_QUEUED_MAX: usize = 64 * 1024;
@@ -187,8 +187,11 @@ impl TlsStream {
         self.waiting().len() + self.stream.queued_bytes()
     }
 
+    /// What comes after the goodbye is dropped: nobody would read it.
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.plaintext.extend_from_slice(bytes);
+        if self.closing != Closing::Said {
+            self.plaintext.extend_from_slice(bytes);
+        }
     }
 
     pub(super) fn close_send(&mut self) {
@@ -347,7 +350,11 @@ impl TlsStream {
                 break;
             }
             let record = waiting.get(..RECORD_BYTES_MAX).unwrap_or(waiting);
-            self.encrypted += self.session.writer().write(record)?;
+            let count = self.session.writer().write(record)?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.encrypted += count;
             self.queue_records();
         }
         if self.waiting().is_empty() {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appliance::transport::{HandshakeError, Opening, Transport};
+use appliance::transport::{HANDSHAKE_BYTES_MAX, HandshakeError, Opening, Transport};
 use appliance::upstream::{Roots, Tls, TlsMode};
 use runtime::{ListenAddress, Listener, Stream, Timer};
 use rustls::crypto::ring;
@@ -302,6 +302,26 @@ fn silent_and_speechless_clients_get_no_session() {
         client.flush(soon()).await.unwrap();
         let refused = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()).await;
         assert_eq!(refused.err(), Some(HandshakeError::NotAcceptable));
+    });
+}
+
+#[test]
+fn a_handshake_that_does_not_end_is_ended() {
+    let ends = Ends::new();
+    on_shard(async move || {
+        let (server, mut client) = streams().await;
+        // A ClientHello of 65,535 bytes, one byte a record: each record is legal.
+        let record = |byte: u8| [0x16, 3, 1, 0, 1, byte];
+        let hello = [1, 0, 0xff, 0xff]
+            .into_iter()
+            .chain(std::iter::repeat_n(0, 10_000));
+        let sent: Vec<u8> = hello.flat_map(record).collect();
+        assert!(sent.len() > HANDSHAKE_BYTES_MAX);
+        client.append(&sent);
+        let accept = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon());
+        let (_, refused) = both(async move { drop(client.flush(soon()).await) }, accept).await;
+        let limit = HANDSHAKE_BYTES_MAX;
+        assert_eq!(refused.err(), Some(HandshakeError::TooLong { limit }));
     });
 }
 
