@@ -1,7 +1,8 @@
 //! `sallyport serve`: from a configuration to running shards, and back down in order.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, mpsc};
 
 use clap::Args;
 use runtime::{Published, ShardId, ShardsConfig};
@@ -10,7 +11,7 @@ use super::{Failure, warn};
 use crate::config::{self, Environment, Writing};
 use crate::control::{self, AdminSocket, Plane};
 use crate::recorder::JournalThread;
-use crate::shard::{self, mailbox::Seats};
+use crate::shard::{self, Environment as Shared, mailbox::Seats};
 use crate::telemetry;
 
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ pub(super) struct Serve {}
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
     #[error("the log cannot be set up")]
-    Log(#[from] telemetry::AlreadyInstalled),
+    Log(#[from] telemetry::LogError),
     #[error("the admin socket cannot be opened")]
     Admin(#[from] control::AdminSocketError),
     #[error("the recording cannot be opened")]
@@ -33,6 +34,8 @@ pub(super) enum ServeError {
     Shards(#[from] runtime::StartError),
     #[error("the number of CPUs cannot be had")]
     Affinity(#[source] std::io::Error),
+    #[error("a shard cannot run")]
+    Shard(#[source] shard::ShardError),
     #[error("a shard died")]
     Died(#[from] runtime::ShardDied),
     #[error("what was recorded last is not on the disk yet; the next start recovers it")]
@@ -59,7 +62,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         certificate_fingerprint,
         ..
     } = loaded;
-    telemetry::init(startup.log)?;
+    let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
 
     // What a run before left behind is safe on disk before anything new is accepted.
@@ -98,29 +101,54 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     })
     .map_err(ServeError::Control)?;
 
-    let shared = shard::Environment {
+    let shared = Shared {
         published,
         recorder: journal.handle().clone(),
         seats: Arc::new(seats),
         directory,
     };
-    let config = ShardsConfig {
-        count: std::num::NonZero::new(shards),
-    };
-    let running = runtime::start_shards(config, move |id| run_shard(id, shared.clone()))?;
-    ready(&listeners, &certificate_fingerprint).map_err(ServeError::Ready)?;
-
-    let ended = running.join();
+    let ended = run_shards(shards, shared, || {
+        ready(&listeners, &certificate_fingerprint)
+    });
     control.stop();
     journal.stop()?;
-    Ok(ended?)
+    ended
 }
 
-/// Runs a shard. One that can not start takes the process with it: its listeners would answer nobody.
-async fn run_shard(id: ShardId, environment: shard::Environment) {
-    if let Err(error) = shard::run(id, environment).await {
-        tracing::error!(shard = %id, error = telemetry::chain(&error), "a shard cannot run");
-        std::process::exit(1);
+/// Runs the shards until they are drained.
+///
+/// A shard that cannot run takes the others with it, since its listeners answer nobody; sessions of
+/// the others have the drain deadline.
+fn run_shards(
+    count: usize,
+    shared: Shared,
+    ready: impl FnOnce() -> std::io::Result<()>,
+) -> Result<(), ServeError> {
+    let (failures, failed) = mpsc::channel();
+    let config = ShardsConfig {
+        count: NonZero::new(count),
+    };
+    let running = runtime::start_shards(config, move |id: ShardId| {
+        let (shared, failures) = (shared.clone(), failures.clone());
+        async move {
+            let Shared {
+                published,
+                directory,
+                ..
+            } = shared.clone();
+            if let Err(error) = shard::run(id, shared).await {
+                tracing::error!(shard = %id, error = telemetry::chain(&error), "a shard cannot run");
+                // The receiver lives until every shard has ended.
+                drop(failures.send(error));
+                directory.drain(runtime::now() + published.load().drain_deadline);
+            }
+        }
+    })?;
+    ready().map_err(ServeError::Ready)?;
+    running.join()?;
+    match failed.try_recv() {
+        Ok(error) => Err(ServeError::Shard(error)),
+        Err(_) => Ok(()),
     }
 }
 
