@@ -171,9 +171,10 @@ keys! {
         Described("`recordings` in the state directory"), Restart,
         "\"/var/lib/sallyport/recordings\"",
         "Where recordings are kept.";
-    RECORDING_RING_BYTES: "recording.ring_bytes", Kind::Bytes { min: MIB, max: 4096 * MIB },
+    RECORDING_RING_BYTES: "recording.ring_bytes", Kind::Bytes { min: MIB, max: 1024 * MIB },
         Value("16MiB"), Restart, "\"16MiB\"",
-        "Size of each shard's journal ring in the runtime directory. A full ring holds the traffic.";
+        "Size of each shard's journal ring in the runtime directory, a multiple of 4KiB. A full ring \
+         holds the traffic.";
     RECORDING_DURABILITY: "recording.durability", Kind::Text, Value("bounded:50ms"), Restart,
         "\"bounded:50ms\"",
         "What a power failure can take. `process`: whatever the system had not written. \

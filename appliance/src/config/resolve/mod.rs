@@ -40,6 +40,9 @@ use crate::upstream::TargetSettings;
 /// Largest configuration or policy file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Rings are mapped, so they are made of whole pages.
+const PAGE_BYTES: u64 = 4096;
+
 /// Most files that are read from `targets.d` and `policy.d` each.
 const FILES_MAX: usize = 4096;
 
@@ -260,6 +263,10 @@ fn recording(
         None => state_directory.join("recordings"),
     };
     let ring_bytes = reader.bytes(recording.ring_bytes.as_ref(), &keys::RECORDING_RING_BYTES);
+    if !ring_bytes.is_multiple_of(PAGE_BYTES) {
+        let at = span_of(recording.ring_bytes.as_ref());
+        reader.problem(at, "`ring_bytes` is a multiple of 4KiB");
+    }
     let durability =
         reader::text_or_default(recording.durability.as_ref(), &keys::RECORDING_DURABILITY);
     let durability = durability.parse().unwrap_or_else(|error| {

@@ -320,6 +320,14 @@ fn mistakes_are_named_with_their_place() {
             "sallyport.toml:1:13: `level` is one of error, warn, info, debug, trace (did you mean `info`?)",
         ),
         (
+            "recording.ring_bytes = '1048577B'",
+            "sallyport.toml:1:24: `ring_bytes` is a multiple of 4KiB",
+        ),
+        (
+            "recording.ring_bytes = '1025MiB'",
+            "sallyport.toml:1:24: `ring_bytes` lies between 1MiB and 1GiB",
+        ),
+        (
             "recording.durability = 'never'",
             "sallyport.toml:1:24: expected \"process\", \"strict\" or \"bounded:\"",
         ),
