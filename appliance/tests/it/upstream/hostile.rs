@@ -295,7 +295,7 @@ fn floods_of_small_messages_end() {
 fn a_silent_server_costs_the_connect_deadline() {
     let impatient = |target: TargetSettings| TargetSettings {
         pool: PoolSettings {
-            connect_deadline: Duration::from_millis(100),
+            connect_deadline: Duration::from_millis(500),
             ..target.pool
         },
         ..target
