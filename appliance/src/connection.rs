@@ -72,8 +72,9 @@ pub(crate) async fn serve(
     let (mut greeting, wishes) = match greet::open(socket, &snapshot, deadline).await? {
         Opening::Session(greeting, wishes) => (greeting, wishes),
         Opening::Left => return Ok(Closed::Left),
-        Opening::Cancel(key) => {
+        Opening::Cancel(key, transport) => {
             shard.route_cancel(key, deadline).await;
+            greet::close(transport, deadline).await;
             return Ok(Closed::Cancel);
         }
     };

@@ -161,15 +161,26 @@ impl Relay {
         let end = poll_fn(|context| self.poll(context)).await;
         if end.leaves_target_usable() && !self.exchange.is_quiescent() {
             // Nobody will read the answer of what still runs.
-            shard.cancel_abandoned(&self.registration.session);
+            if matches!(end, End::Cut) {
+                // The shard may end with its last session, and a task of its own with it.
+                let deadline = runtime::now() + FAREWELL;
+                shard
+                    .cancel_running(&self.registration.session, deadline)
+                    .await;
+            } else {
+                shard.cancel_abandoned(&self.registration.session);
+            }
         }
         self.registration.session.set_running(false);
         let may_speak = !self.exchange.agent_is_mid_message();
-        if may_speak && self.exchange.say_farewell(&end, &mut self.agent) {
+        if may_speak {
+            self.exchange.say_farewell(&end, &mut self.agent);
+        }
+        self.agent.close_send();
+        if !matches!(end, End::AgentStalled | End::AgentUnreachable(_)) {
             // The agent may be gone or stuck; the session ends either way.
             drop(self.agent.flush(runtime::now() + FAREWELL).await);
         }
-        self.agent.close_send();
         let is_clean = end.leaves_target_usable()
             && self.from_target.unread().is_empty()
             && self.lease.transport().queued_bytes() == 0
@@ -215,6 +226,7 @@ impl Relay {
 
     /// Moves what can be moved; `Ok(false)` when nothing can until somebody wakes us.
     fn turn(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+        let was_congested = self.is_congested();
         let answered = self.turn_target(context)?;
         let asked = self.turn_agent(context)?;
         self.registration
@@ -232,7 +244,13 @@ impl Relay {
                 return Err(End::TargetLost(error));
             }
         }
-        Ok(answered || asked)
+        // A side that was not read for congestion registered for nothing: read it now.
+        let eased = was_congested && !self.is_congested();
+        Ok(answered || asked || eased)
+    }
+
+    fn is_congested(&mut self) -> bool {
+        self.agent.queued_bytes() >= CONGESTED || self.lease.transport().queued_bytes() >= CONGESTED
     }
 
     fn turn_target(&mut self, context: &mut Context<'_>) -> Result<bool, End> {

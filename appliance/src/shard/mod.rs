@@ -297,7 +297,8 @@ impl Shard {
         }
     }
 
-    async fn cancel_running(&self, session: &Session, deadline: Instant) {
+    /// Cancels what the session runs, and waits until the target was told.
+    pub(crate) async fn cancel_running(&self, session: &Session, deadline: Instant) {
         if let Some(target) = session.begin_cancel() {
             tell_target(session.id, target, deadline).await;
         }

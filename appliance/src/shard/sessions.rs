@@ -155,9 +155,7 @@ impl Session {
 
     /// The strongest signal raised so far; registers the task to be woken by the next.
     pub(crate) fn poll_signal(&self, context: &mut Context<'_>) -> Poll<Signal> {
-        if let Some(signal) = self.signal.get() {
-            return Poll::Ready(signal);
-        }
+        // Also with a signal at hand: a stronger one may follow it.
         let mut waker = self.waker.borrow_mut();
         if !waker
             .as_ref()
@@ -165,7 +163,7 @@ impl Session {
         {
             *waker = Some(context.waker().clone());
         }
-        Poll::Pending
+        self.signal.get().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Where a cancel for the running statement goes; `None` when nothing runs.

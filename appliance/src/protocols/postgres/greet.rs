@@ -59,7 +59,7 @@ pub(crate) type Token = Zeroizing<Vec<u8>>;
 /// What a connection turned out to be.
 pub(crate) enum Opening {
     Session(Box<Greeting>, Result<Wishes, WishRefused>),
-    Cancel(CancelKey),
+    Cancel(CancelKey, Transport),
     /// It closed before it asked for anything (health checks, port scans).
     Left,
 }
@@ -89,6 +89,13 @@ pub(crate) enum GreetError {
     Encode(#[from] EncodeError),
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+}
+
+/// Ends a connection in order: over TLS with its goodbye, without which libpq reports an error.
+pub(crate) async fn close(mut transport: Transport, deadline: Instant) {
+    transport.close_send();
+    // The peer may be gone already; there is nobody else to tell.
+    drop(transport.flush(deadline).await);
 }
 
 /// Reads up to the request that says what the peer wants.
@@ -153,10 +160,11 @@ pub(crate) async fn open(
                 flush(&mut transport, deadline).await?;
             }
             StartupPacket::CancelRequest(cancel) => {
-                return Ok(Opening::Cancel(CancelKey {
+                let key = CancelKey {
                     process_id: cancel.process_id,
                     secret: cancel.secret.to_vec(),
-                }));
+                };
+                return Ok(Opening::Cancel(key, transport));
             }
             StartupPacket::Startup(message) => {
                 let version = message.version.negotiated();
@@ -234,7 +242,7 @@ impl Greeting {
     pub(crate) async fn refuse(mut self, refusal: &LoginRefusal, deadline: Instant) {
         // The peer may be gone already; there is nobody else to tell.
         drop(self.try_refuse(refusal, deadline).await);
-        self.transport.close_send();
+        close(self.transport, deadline).await;
     }
 
     async fn try_refuse(&mut self, refusal: &LoginRefusal, deadline: Instant) -> Result<(), Ended> {

@@ -32,6 +32,9 @@ const HARMLESS: &[&str] = &[
     "xmloption",
 ];
 
+/// What stands where a client put a token in place of a name. No target is called so.
+const MISPLACED_TOKEN: &str = "(token)";
+
 /// The client's wishes, checked for form.
 ///
 /// Names are lower case. `harmless` go upstream as they are; `judged` go
@@ -87,8 +90,8 @@ pub(crate) fn read(startup: &Startup<'_>) -> Result<Wishes, WishRefused> {
     let mut wishes = Wishes::default();
     for (name, value) in startup.parameters() {
         match name {
-            "user" => value.clone_into(&mut wishes.user),
-            "database" => value.clone_into(&mut wishes.database),
+            "user" => wishes.user = label(value),
+            "database" => wishes.database = label(value),
             // Any value but a plain "false" asks for a walsender; PostgreSQL reads
             // `database` and every boolean spelling of true that way.
             "replication" if is_off(value) => {}
@@ -108,6 +111,37 @@ pub(crate) fn read(startup: &Startup<'_>) -> Result<Wishes, WishRefused> {
     Ok(wishes)
 }
 
+/// A label as it may be recorded and shown to the target.
+///
+/// Security: a token that an agent put into the wrong field is a credential all the same.
+fn label(value: &str) -> String {
+    if is_token_shaped(value) {
+        MISPLACED_TOKEN
+    } else {
+        value
+    }
+    .to_owned()
+}
+
+/// Whether the text holds something like a JWT: three runs of base64url, the first a JSON object.
+fn is_token_shaped(text: &str) -> bool {
+    let is_base64url = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))
+        .any(|word| {
+            let parts: Vec<&str> = word.split('.').collect();
+            parts.len() >= 3
+                && parts.iter().take(2).all(|part| is_base64url(part))
+                && parts
+                    .first()
+                    .is_some_and(|header| header.starts_with("eyJ"))
+        })
+}
+
 fn wish(wishes: &mut Wishes, name: &str, value: &str) -> Result<(), WishRefused> {
     let well_named = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name
@@ -118,7 +152,7 @@ fn wish(wishes: &mut Wishes, name: &str, value: &str) -> Result<(), WishRefused>
     }
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "application_name" => wishes.application = Some(value.to_owned()),
+        "application_name" => wishes.application = Some(label(value)),
         // "No conversion" is what a C locale asks for; with a UTF-8 session the bytes are the same.
         "client_encoding" if is_utf8(value) || value.eq_ignore_ascii_case("SQL_ASCII") => {}
         "client_encoding" => return Err(WishRefused::Encoding),
@@ -310,5 +344,28 @@ mod tests {
             &[("user", "a"), ("options", "-c\\")],
             Err(WishRefused::OptionForm),
         );
+    }
+
+    #[test]
+    fn a_token_in_place_of_a_name_is_not_kept() {
+        let token = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
+        for text in [
+            token.to_owned(),
+            format!("psql {token}"),
+            format!("{token}.x"),
+            format!("({token})"),
+        ] {
+            assert_eq!(label(&text), MISPLACED_TOKEN, "{text}");
+        }
+        for text in [
+            "orders",
+            "eyJ",
+            "a.b.c",
+            "www.example.com",
+            "eyJhbGciOiJFZERTQSJ9",
+            "v1.2.3",
+        ] {
+            assert_eq!(label(text), text);
+        }
     }
 }

@@ -330,20 +330,19 @@ impl Exchange {
         committed.map_err(Fault::Journal)
     }
 
-    /// Queues the last words of a session; `false` when there is nothing to say.
-    pub(crate) fn say_farewell(&mut self, end: &End, agent: &mut Transport) -> bool {
+    /// Queues the last words of a session, if there is anything to say.
+    pub(crate) fn say_farewell(&mut self, end: &End, agent: &mut Transport) {
         let Some((sqlstate, message)) = refuse::farewell(end) else {
-            return false;
+            return;
         };
         self.scratch.clear();
         let report = Report::fatal(SqlState::new(sqlstate), message);
         if report.encode_error(&mut self.scratch).is_err() {
-            return false;
+            return;
         }
         // If its last words do not fit the journal, the end record with its reason still does.
         let _ = self.recorder.response(self.last_request, &self.scratch);
         agent.append(&self.scratch);
-        true
     }
 
     /// Closes the recording.
