@@ -44,7 +44,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5, help="how often each combination runs (default 5)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one run (default 4)")
     parser.add_argument("--clients", type=numbers, default=[1, 16, 64], help="connections (default 1,16,64)")
-    parser.add_argument("--modes", type=lambda text: text.split(","), default=["simple", "prepared"], help="pgbench -M (default simple,prepared)")
+    parser.add_argument("--modes", type=lambda text: text.split(","), default=["simple", "prepared", "connect"], help="pgbench -M, or connect for one connection per query (default simple,prepared,connect)")
     parser.add_argument("--shards", type=int, default=1, help="shards of Sallyport (default 1: PgBouncer has one thread)")
     parser.add_argument("--scale", type=int, default=10, help="pgbench -s (default 10)")
     parser.add_argument("--json", metavar="FILE", help="write every single run")
@@ -228,7 +228,7 @@ pool = {{ connections = 200, warm = 4 }}
             "PGSSLMODE": "disable", "PGGSSENCMODE": "disable",
         }
         command = [
-            self.binaries / "pgbench", "-S", "-n", "-M", mode, "-c", str(clients), "-j", str(min(clients, 2)),
+            self.binaries / "pgbench", "-S", "-n", *(["-C"] if mode == "connect" else ["-M", mode]), "-c", str(clients), "-j", str(min(clients, 2)),
             "-T", str(self.options.seconds), "-h", "127.0.0.1", "-p", str(self.ports[path]), "-U", "svc", "bench",
         ]
         before = cpu_seconds(proxy)
@@ -239,7 +239,7 @@ pool = {{ connections = 200, warm = 4 }}
         queries = int(found(r"number of transactions actually processed: (\d+)", finished.stdout))
         result = {
             "path": path, "mode": mode, "clients": clients, "round": round_number, "queries": queries,
-            "tps": float(found(r"tps = ([\d.]+) \(without initial", finished.stdout)),
+            "tps": float(found(r"tps = ([\d.]+) \((?:without initial|including reconnection)", finished.stdout)),
             "latency_ms": float(found(r"latency average = ([\d.]+) ms", finished.stdout)),
         }
         if proxy is not None:

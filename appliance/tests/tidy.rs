@@ -7,7 +7,6 @@
     clippy::expect_used,
     reason = "a check that cannot read the tree fails"
 )]
-#![expect(reason = "offsets come from searches in the same text")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

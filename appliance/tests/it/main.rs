@@ -15,8 +15,21 @@
 )]
 
 mod admin;
+mod appliance;
 mod certificates;
+mod e2e_bad_input;
+mod e2e_cancel;
+mod e2e_clients;
+mod e2e_control;
+mod e2e_denial;
+mod e2e_listeners;
+mod e2e_login;
+mod e2e_path;
+mod e2e_recording;
+mod e2e_secrets;
+mod e2e_upstream;
 mod postgres;
 mod shard;
 mod transport;
 mod upstream;
+mod wire;

@@ -105,19 +105,16 @@ impl Server {
         self.directory().join("log")
     }
 
-    /// Runs `sql` as the superuser; each row is a line with fields separated by `|`.
+    /// Runs `sql` as the superuser in database `postgres`; see [`Self::psql_in`].
     pub fn psql(&self, sql: &str) -> String {
+        self.psql_in("postgres", sql)
+    }
+
+    /// Runs `sql` as the superuser; each row is a line with fields separated by `|`.
+    pub fn psql_in(&self, database: &str, sql: &str) -> String {
         let output = Command::new(binary("psql"))
-            .args([
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                "postgres",
-            ])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+            .args(["-d", database])
             .args(["-U", SUPERUSER, "-p", &self.port.to_string(), "-c", sql])
             .arg("-h")
             .arg(self.directory())
