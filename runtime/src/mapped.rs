@@ -49,6 +49,9 @@ pub const RING_BYTES_MIN: usize = 64 * 1024;
 /// Largest ring, in bytes. Recovery reads a ring whole, so this bounds its memory too.
 pub const RING_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes that are copied before they are summed up: half of a first-level cache.
+const CHECKSUM_STRETCH_BYTES: usize = 16 * 1024;
+
 /// Mode of ring files: what they hold is for their owner only.
 const FILE_MODE: u32 = 0o600;
 
@@ -213,6 +216,7 @@ impl MappedRing {
         let writer = RingWriter {
             shared: Arc::clone(&shared),
             head: 0,
+            offset: 0,
             tail_seen: 0,
             seed,
         };
@@ -296,6 +300,9 @@ fn lock(file: &File, path: &Path) -> Result<(), RingError> {
 pub struct RingWriter {
     shared: Arc<Shared>,
     head: u64,
+    /// Where `head` lies in the data: `head % capacity`, kept since a division takes longer than
+    /// copying a small record.
+    offset: usize,
     /// The tail when it was last looked at; the real one can only be further.
     tail_seen: u64,
     seed: FrameSeed,
@@ -354,12 +361,16 @@ impl RingWriter {
     /// record would otherwise wrap.
     fn need(&self, body_bytes: usize) -> usize {
         let need = frame_bytes(body_bytes.min(FRAME_BODY_BYTES_MAX));
-        let gap = self.shared.region.bytes_to_end(self.head);
+        let gap = self.bytes_to_end();
         if need > gap {
             need.saturating_add(gap)
         } else {
             need
         }
+    }
+
+    fn bytes_to_end(&self) -> usize {
+        self.capacity().saturating_sub(self.offset)
     }
 
     fn free(&self) -> usize {
@@ -398,14 +409,24 @@ impl RingWriter {
     }
 
     fn close_gap(&mut self, frame_bytes: usize) {
-        let gap = self.shared.region.bytes_to_end(self.head);
+        let gap = self.bytes_to_end();
         if frame_bytes > gap {
             let header = filler_header(self.head, gap, self.seed);
-            self.shared.region.write(self.head, &header);
-            self.head = self.head.wrapping_add(widen(gap));
+            self.shared.region.write(self.offset, &header);
+            self.advance(gap);
         }
     }
 
+    fn advance(&mut self, bytes: usize) {
+        self.head = self.head.wrapping_add(widen(bytes));
+        self.offset = self.offset.saturating_add(bytes);
+        if self.offset >= self.capacity() {
+            self.offset = 0;
+        }
+    }
+
+    /// Writes the frame, and its checksum last: that is computed over the ring's own bytes, a
+    /// stretch at a time while they are still in the nearest cache.
     fn copy_frame<'p>(
         &mut self,
         parts: impl Iterator<Item = &'p [u8]>,
@@ -413,25 +434,29 @@ impl RingWriter {
         length_field: u32,
     ) {
         let region = &self.shared.region;
-        let start = self.head;
-        let body_start = start.wrapping_add(widen(FRAME_HEADER_BYTES));
-        let mut checksum = Checksum::start(self.seed, start, length_field);
-        let mut copied = 0_usize;
-        for part in parts {
-            // An iterator whose second walk yields more than its first must not reach further.
-            let fits = part.len().min(body_bytes.saturating_sub(copied));
-            let part = part.get(..fits).unwrap_or_default();
-            region.write(body_start.wrapping_add(widen(copied)), part);
-            checksum.add(part);
-            copied = copied.saturating_add(fits);
-        }
         let frame_bytes = frame_bytes(body_bytes);
-        let padding_bytes = frame_bytes.saturating_sub(FRAME_HEADER_BYTES.saturating_add(copied));
+        let frame_end = self.offset.saturating_add(frame_bytes);
+        let mut checksum = Checksum::start(self.seed);
+        let mut summed = self.offset;
+        let mut written = self.offset;
+        region.write(written, &header_bytes(self.head, length_field));
+        written = written.saturating_add(FRAME_HEADER_BYTES);
+        for stretch in parts.flat_map(|part| part.chunks(CHECKSUM_STRETCH_BYTES)) {
+            // An iterator whose second walk yields more than its first must not reach further.
+            let fits = stretch.len().min(frame_end.saturating_sub(written));
+            region.write(written, stretch.get(..fits).unwrap_or_default());
+            written = written.saturating_add(fits);
+            if written.saturating_sub(summed) >= CHECKSUM_STRETCH_BYTES {
+                checksum.add(region.own(summed, written));
+                summed = written;
+            }
+        }
         let padding = [0; FRAME_ALIGNMENT];
-        let padding = padding.get(..padding_bytes).unwrap_or_default();
-        region.write(body_start.wrapping_add(widen(copied)), padding);
-        region.write(start, &header_bytes(start, length_field, checksum.finish()));
-        self.head = start.wrapping_add(widen(frame_bytes));
+        let padding_bytes = frame_end.saturating_sub(written);
+        region.write(written, padding.get(..padding_bytes).unwrap_or_default());
+        checksum.add(region.own(summed, frame_end));
+        region.write(self.offset, &checksum.finish().to_le_bytes());
+        self.advance(frame_bytes);
     }
 
     fn publish(&self) {

@@ -10,6 +10,12 @@ use thiserror::Error;
 /// Smallest ring of a shard, in bytes: a quarter of it holds the largest decision note.
 pub const RING_BYTES_MIN: usize = 256 * 1024;
 
+/// Largest ring of a shard, in bytes: recovery reads one whole.
+pub const RING_BYTES_MAX: usize = runtime::mapped::RING_BYTES_MAX;
+
+/// Rings are made of whole pages.
+pub const RING_BYTES_STEP: usize = 4096;
+
 /// Default size of a shard's ring, in bytes.
 ///
 /// Holds 50 ms of 300 MB/s, and the ends of 26,000 sessions. Its memory is pinned.

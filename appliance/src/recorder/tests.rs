@@ -5,6 +5,7 @@ mod damage;
 mod durability;
 mod replay;
 mod sessions;
+mod shard;
 mod trouble;
 
 use std::path::Path;

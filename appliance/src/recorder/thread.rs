@@ -20,7 +20,10 @@ use super::drain::{Recovered, RingDrain};
 use super::index::{CatalogueError, Index};
 use super::recovery::{self, JournalLock, RecoveryError};
 use super::session_id::NoRandomness;
-use super::settings::{COMMIT_INTERVAL_DEFAULT, Durability, RING_BYTES_MIN, RecordingSettings};
+use super::settings::{
+    COMMIT_INTERVAL_DEFAULT, Durability, RING_BYTES_MAX, RING_BYTES_MIN, RING_BYTES_STEP,
+    RecordingSettings,
+};
 use super::trouble::JournalUnavailable;
 
 /// Requests that may wait for the thread: more than there are shards.
@@ -38,8 +41,10 @@ const CATALOGUE_INTERVAL: Duration = Duration::from_secs(5);
 /// Why recording could not start. The appliance must not accept anything then.
 #[derive(Debug, Error)]
 pub enum StartError {
-    #[error("ring of {ring_bytes} bytes is smaller than {RING_BYTES_MIN}")]
-    RingTooSmall { ring_bytes: usize },
+    #[error(
+        "ring of {ring_bytes} bytes: {RING_BYTES_MIN} to {RING_BYTES_MAX} in steps of 4096 are possible"
+    )]
+    RingSize { ring_bytes: usize },
     #[error("cannot recover what the last run left")]
     Recovery(#[from] RecoveryError),
     #[error("cannot open the catalogue")]
@@ -126,10 +131,10 @@ impl JournalThread {
     /// When another process records here, or what was left cannot be made durable (a full disk,
     /// say): it is kept where it is.
     pub fn start(settings: RecordingSettings) -> Result<Self, StartError> {
-        if settings.ring_bytes < RING_BYTES_MIN {
-            return Err(StartError::RingTooSmall {
-                ring_bytes: settings.ring_bytes,
-            });
+        let ring_bytes = settings.ring_bytes;
+        let is_possible = (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&ring_bytes);
+        if !is_possible || !ring_bytes.is_multiple_of(RING_BYTES_STEP) {
+            return Err(StartError::RingSize { ring_bytes });
         }
         let lock = recovery::prepare_directories(&settings)?;
         let recovered = recovery::recover_all(&settings)?;

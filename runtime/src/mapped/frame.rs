@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! offset  bytes  field
-//! 0       8      position: where the frame starts, counted from the birth of the ring
-//! 8       4      length of the body; the top bit marks a filler, which has no body to read
-//! 12      4      CRC-32 of position, length and body, seeded by the identity of the ring
+//! 0       4      CRC-32 of the frame with this field as zero, seeded by the identity of the ring
+//! 4       4      length of the body; the top bit marks a filler, which has no body to read
+//! 8       8      position: where the frame starts, counted from the birth of the ring
 //! 16      n      body
 //! 16 + n  0-15   zeroes, up to a multiple of 16
 //! ```
 //!
-//! All integers are little-endian. The seed is secret to the process and its files: a peer that
+//! All integers are little-endian. The checksum of a filler covers its header alone. The whole
+//! frame is one run of a multiple of 16 bytes, which is what checksums are fast at. The seed is secret to the process and its files: a peer that
 //! gets its own bytes recorded cannot make them pass for a frame.
 
 use thiserror::Error;
@@ -26,6 +27,9 @@ pub const FRAME_HEADER_BYTES: usize = 16;
 pub const FRAME_BODY_BYTES_MAX: usize = 1 << 30;
 
 const FILLER: u32 = 1 << 31;
+
+/// Bytes of the checksum, at the start of the header.
+const CHECKSUM_BYTES: usize = 4;
 
 /// How many bytes of wrong candidates [`Frames`] checks after damage, as a multiple of its input.
 ///
@@ -96,8 +100,14 @@ pub const fn frame_bytes(body_bytes: usize) -> usize {
 pub fn decode_frame(bytes: &[u8], seed: FrameSeed) -> Result<Frame<'_>, FrameError> {
     let header = FrameHeader::read(bytes)?;
     let frame = header.frame(bytes)?;
-    let mut checksum = Checksum::start(seed, header.position, header.length_field);
-    checksum.add(frame.body.unwrap_or_default());
+    let covered = if frame.body.is_some() {
+        frame.frame_bytes
+    } else {
+        FRAME_HEADER_BYTES
+    };
+    let mut checksum = Checksum::start(seed);
+    checksum.add(&header_bytes(header.position, header.length_field));
+    checksum.add(bytes.get(FRAME_HEADER_BYTES..covered).unwrap_or_default());
     if checksum.finish() != header.checksum {
         return Err(FrameError::Checksum);
     }
@@ -109,11 +119,13 @@ pub fn encode_frame(out: &mut Vec<u8>, position: u64, body: &[u8], seed: FrameSe
     let Ok(length) = u32::try_from(body.len()) else {
         return;
     };
-    let mut checksum = Checksum::start(seed, position, length);
-    checksum.add(body);
-    out.extend_from_slice(&header_bytes(position, length, checksum.finish()));
-    out.extend_from_slice(body);
-    out.resize(out.len().next_multiple_of(FRAME_ALIGNMENT), 0);
+    let mut frame = header_bytes(position, length).to_vec();
+    frame.extend_from_slice(body);
+    frame.resize(frame_bytes(body.len()), 0);
+    let mut checksum = Checksum::start(seed);
+    checksum.add(&frame);
+    out.extend_from_slice(&checksum.finish().to_le_bytes());
+    out.extend_from_slice(frame.get(CHECKSUM_BYTES..).unwrap_or_default());
 }
 
 /// The header of a filler that closes a gap of `gap_bytes`, itself included.
@@ -123,30 +135,23 @@ pub(super) fn filler_header(
     seed: FrameSeed,
 ) -> [u8; FRAME_HEADER_BYTES] {
     let skipped = u32::try_from(gap_bytes.saturating_sub(FRAME_HEADER_BYTES)).unwrap_or(0);
-    let length_field = skipped | FILLER;
-    let checksum = Checksum::start(seed, position, length_field).finish();
-    header_bytes(position, length_field, checksum)
+    let header = header_bytes(position, skipped | FILLER);
+    let mut checksum = Checksum::start(seed);
+    checksum.add(&header);
+    (u128::from_le_bytes(header) | u128::from(checksum.finish())).to_le_bytes()
 }
 
-pub(super) fn header_bytes(
-    position: u64,
-    length_field: u32,
-    checksum: u32,
-) -> [u8; FRAME_HEADER_BYTES] {
-    let value = u128::from(position) | u128::from(length_field) << 64 | u128::from(checksum) << 96;
-    value.to_le_bytes()
+/// A header whose checksum is still zero.
+pub(super) fn header_bytes(position: u64, length_field: u32) -> [u8; FRAME_HEADER_BYTES] {
+    (u128::from(length_field) << 32 | u128::from(position) << 64).to_le_bytes()
 }
 
-/// The checksum of a frame while its body is being copied.
+/// The checksum of a frame while it is being written.
 pub(super) struct Checksum(crc32fast::Hasher);
 
 impl Checksum {
-    pub(super) fn start(seed: FrameSeed, position: u64, length_field: u32) -> Self {
-        let mut hasher = crc32fast::Hasher::new_with_initial(seed.0);
-        let value = u128::from(position) | u128::from(length_field) << 64;
-        let [head @ .., _, _, _, _] = value.to_le_bytes();
-        hasher.update(&head);
-        Self(hasher)
+    pub(super) fn start(seed: FrameSeed) -> Self {
+        Self(crc32fast::Hasher::new_with_initial(seed.0))
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
@@ -174,6 +179,14 @@ impl FrameHeader {
             });
         };
         let [
+            c0,
+            c1,
+            c2,
+            c3,
+            l0,
+            l1,
+            l2,
+            l3,
             p0,
             p1,
             p2,
@@ -182,14 +195,6 @@ impl FrameHeader {
             p5,
             p6,
             p7,
-            l0,
-            l1,
-            l2,
-            l3,
-            c0,
-            c1,
-            c2,
-            c3,
         ] = *header;
         Ok(Self {
             position: u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]),

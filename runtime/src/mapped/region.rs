@@ -151,18 +151,23 @@ impl Region {
         self.index(TAIL_OFFSET)
     }
 
-    /// Bytes from where `position` lies to the end of the data.
-    pub(super) fn bytes_to_end(&self, position: u64) -> usize {
-        self.capacity.saturating_sub(self.offset(position))
-    }
-
-    /// Copies `bytes` to where `position` lies; what would pass the end of the data is dropped.
+    /// Copies `bytes` to `offset` of the data; what would pass its end is dropped.
     ///
     /// For the writer only, and only outside `[tail, head)`.
-    pub(super) fn write(&self, position: u64, bytes: &[u8]) {
-        let room = self.bytes_to_end(position);
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
+        let room = self.capacity.saturating_sub(offset);
         let bytes = bytes.get(..bytes.len().min(room)).unwrap_or_default();
-        self.copy_in(HEADER_BYTES.saturating_add(self.offset(position)), bytes);
+        self.copy_in(
+            HEADER_BYTES.saturating_add(offset.min(self.capacity)),
+            bytes,
+        );
+    }
+
+    /// What the writer wrote from offset `start` to `end`.
+    ///
+    /// For the writer only, and only outside `[tail, head)`; to be let go before the next write.
+    pub(super) fn own(&self, start: usize, end: usize) -> &[u8] {
+        self.run(start, end.saturating_sub(start))
     }
 
     /// The `length` bytes from `position` on, in up to two runs.
@@ -219,8 +224,9 @@ impl Region {
         // SAFETY: the start is inside the data part of the mapping, by the check above.
         let start = unsafe { self.base.add(HEADER_BYTES.saturating_add(offset)) };
         // SAFETY: `length` bytes from there are mapped, initialised (the file was allocated as
-        // zeroes), and not written while the reader holds them: they are in `[tail, head)`, and
-        // the writer stays out of that until the reader commits, which takes `&mut RingReader`.
+        // zeroes), and not written while somebody holds them: the reader's are in `[tail, head)`,
+        // and the writer stays out of that until the reader commits, which takes `&mut RingReader`;
+        // the writer's own are outside, and `RingWriter::copy_frame` sums them up between writes.
         unsafe { slice::from_raw_parts(start.as_ptr(), length) }
     }
 

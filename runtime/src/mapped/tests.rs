@@ -404,7 +404,7 @@ fn the_search_behind_damage_is_bounded_whatever_the_bytes_imitate() {
     let count = 40_000_u32;
     let header = |index: u32| {
         let rest = (count - index - 1) * 16 - 16;
-        header_bytes(u64::from(index), rest, 0)
+        header_bytes(u64::from(index), rest)
     };
     let bytes: Vec<u8> = (0..count - 2).flat_map(header).chain([0; 32]).collect();
     let mut frames = Frames::new(

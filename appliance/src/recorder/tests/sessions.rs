@@ -364,19 +364,30 @@ fn a_second_process_on_the_same_directories_is_refused() {
 }
 
 #[test]
-fn the_smallest_ring_is_accepted_and_a_smaller_one_refused() {
+fn rings_of_a_possible_size_are_accepted_and_others_refused() {
     let place = Place::new();
-    let smaller = RecordingSettings {
-        ring_bytes: RING_BYTES_MIN - 4096,
-        ..place.settings()
-    };
-    let refused = JournalThread::start(smaller);
-    assert!(matches!(refused, Err(StartError::RingTooSmall { .. })));
-    let smallest = RecordingSettings {
-        ring_bytes: RING_BYTES_MIN,
-        ..place.settings()
-    };
-    start_with(smallest).stop().unwrap();
+    for ring_bytes in [
+        RING_BYTES_MIN - RING_BYTES_STEP,
+        RING_BYTES_MIN + 1,
+        RING_BYTES_MAX + 4096,
+    ] {
+        let refused = JournalThread::start(RecordingSettings {
+            ring_bytes,
+            ..place.settings()
+        });
+        assert!(
+            matches!(refused, Err(StartError::RingSize { .. })),
+            "{ring_bytes}"
+        );
+    }
+    for ring_bytes in [RING_BYTES_MIN, RING_BYTES_MAX] {
+        start_with(RecordingSettings {
+            ring_bytes,
+            ..place.settings()
+        })
+        .stop()
+        .unwrap();
+    }
 }
 
 #[test]
