@@ -43,7 +43,7 @@ pub use recovery::RecoveryError;
 pub use session_id::{NoRandomness, NotASessionId, SessionId};
 pub use settings::{
     COMMIT_INTERVAL_DEFAULT, COMMIT_INTERVAL_MAX, Durability, NotADurability, RING_BYTES_DEFAULT,
-    RING_BYTES_MAX, RING_BYTES_MIN, RING_BYTES_STEP, ROTATE_BYTES_DEFAULT, RecordingSettings,
+    RING_BYTES_MAX, RING_BYTES_MIN, ROTATE_BYTES_DEFAULT, RecordingSettings,
 };
 pub use thread::{
     FlushError, JournalHandle, JournalStatus, JournalThread, OpenJournalError, StartError,

@@ -13,8 +13,8 @@ pub const RING_BYTES_MIN: usize = 256 * 1024;
 /// Largest ring of a shard, in bytes: recovery reads one whole.
 pub const RING_BYTES_MAX: usize = runtime::mapped::RING_BYTES_MAX;
 
-/// Rings are made of whole pages.
-pub const RING_BYTES_STEP: usize = 4096;
+/// Rings are made of whole pages; a size between two is rounded up.
+pub(super) const RING_BYTES_STEP: usize = 4096;
 
 /// Default size of a shard's ring, in bytes.
 ///

@@ -41,9 +41,7 @@ const CATALOGUE_INTERVAL: Duration = Duration::from_secs(5);
 /// Why recording could not start. The appliance must not accept anything then.
 #[derive(Debug, Error)]
 pub enum StartError {
-    #[error(
-        "ring of {ring_bytes} bytes: {RING_BYTES_MIN} to {RING_BYTES_MAX} in steps of 4096 are possible"
-    )]
+    #[error("ring of {ring_bytes} bytes: {RING_BYTES_MIN} to {RING_BYTES_MAX} are possible")]
     RingSize { ring_bytes: usize },
     #[error("cannot recover what the last run left")]
     Recovery(#[from] RecoveryError),
@@ -132,8 +130,7 @@ impl JournalThread {
     /// say): it is kept where it is.
     pub fn start(settings: RecordingSettings) -> Result<Self, StartError> {
         let ring_bytes = settings.ring_bytes;
-        let is_possible = (RING_BYTES_MIN..=RING_BYTES_MAX).contains(&ring_bytes);
-        if !is_possible || !ring_bytes.is_multiple_of(RING_BYTES_STEP) {
+        if !(RING_BYTES_MIN..=RING_BYTES_MAX).contains(&ring_bytes) {
             return Err(StartError::RingSize { ring_bytes });
         }
         let lock = recovery::prepare_directories(&settings)?;
@@ -211,7 +208,7 @@ impl JournalHandle {
             .map_err(|_| NoRandomness)?;
         let path = self.ring_path(shard, identity);
         let settings = RingSettings {
-            ring_bytes: self.settings.ring_bytes,
+            ring_bytes: self.settings.ring_bytes.next_multiple_of(RING_BYTES_STEP),
             identity,
             label: shard.0,
         };
