@@ -7,7 +7,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 /// Most keys that one set may hold. Large providers publish below ten; a set of thousands would
@@ -182,6 +182,17 @@ impl KeySet {
     }
 }
 
+/// Whether the set means the key for signatures, as far as it says. `jwt-svid` is what SPIFFE says.
+fn may_verify(jwk: &Jwk) -> bool {
+    let usage = match &jwk.common.public_key_use {
+        None | Some(PublicKeyUse::Signature) => true,
+        Some(PublicKeyUse::Other(usage)) => usage == "jwt-svid",
+        Some(PublicKeyUse::Encryption) => false,
+    };
+    let operations = jwk.common.key_operations.as_ref();
+    usage && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+}
+
 /// Length of a modulus without leading zeros.
 fn modulus_bytes(text: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -189,12 +200,7 @@ fn modulus_bytes(text: &str) -> Option<usize> {
 }
 
 fn verification_key(jwk: &Jwk, position: usize) -> Result<Option<VerificationKey>, KeySetError> {
-    if jwk
-        .common
-        .public_key_use
-        .as_ref()
-        .is_some_and(|usage| *usage != PublicKeyUse::Signature)
-    {
+    if !may_verify(jwk) {
         return Ok(None);
     }
     let kind = match &jwk.algorithm {

@@ -707,6 +707,17 @@ fn key_sets_are_refused_whole_when_something_in_them_is_wrong() {
             json!([with_member("use", json!("enc"))]),
             Some(KeySetError::NothingUsable),
         ),
+        (json!([with_member("use", json!("sig"))]), None),
+        (json!([with_member("use", json!("jwt-svid"))]), None),
+        (
+            json!([with_member("use", json!("x509-svid"))]),
+            Some(KeySetError::NothingUsable),
+        ),
+        (json!([with_member("key_ops", json!(["verify"]))]), None),
+        (
+            json!([with_member("key_ops", json!(["deriveKey"]))]),
+            Some(KeySetError::NothingUsable),
+        ),
         (
             json!([with_member("alg", json!("RS256"))]),
             Some(KeySetError::NothingUsable),
