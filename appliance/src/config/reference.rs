@@ -78,6 +78,8 @@ Durations are written `90s`, `10m`, `8h`; sizes `64KiB`, `16MiB`. Relative paths
 directory of the file that names them. Secrets are references: `credential:NAME` (systemd's
 `LoadCredential=`), `file:PATH` (not readable by every user; one newline at the end is cut) or
 `env:NAME`.
+
+What makes an agent's identity is in [identity.md](identity.md).
 ";
 
 const FILE_PREAMBLE: &str = "\
