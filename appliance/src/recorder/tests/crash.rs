@@ -185,3 +185,56 @@ fn no_acknowledged_command_is_lost_to_sigkill_while_recording_or_recovering() {
         .count();
     assert_eq!(rings, 0, "a ring was left behind");
 }
+
+/// A recovery that died after its commit and before it removed the ring is done again.
+#[test]
+fn a_ring_that_was_recovered_already_adds_nothing() {
+    let place = Place::new();
+    let thread = place.start();
+    let journal = open_journal(&thread);
+    let mut recorder = Recorder::open(&journal, &start_of("ada", "orders")).unwrap();
+    record(&mut recorder, 1, &query("select 1"), &permitted());
+    thread.handle().flush(DEADLINE).unwrap();
+    thread.stop().unwrap();
+    record(&mut recorder, 2, &query("select 2"), &permitted());
+    let session = recorder.session();
+    recorder.end(EndReason::Finished);
+    drop(journal);
+
+    let rings = place.settings().ring_directory;
+    let ring = std::fs::read_dir(&rings)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let left = std::fs::read(&ring).unwrap();
+    let thread = place.start();
+    let expected = Recovered {
+        records: 2,
+        known_records: 0,
+        damaged_bytes: 0,
+    };
+    assert_eq!(thread.recovered(), expected);
+    thread.stop().unwrap();
+    let sessions = all_sessions(&place.catalogue());
+    let events = place.events(session);
+    assert_eq!(
+        commands(&events),
+        [(1, query("select 1")), (2, query("select 2"))]
+    );
+
+    for _ in 0..2 {
+        std::fs::write(&ring, &left).unwrap();
+        let thread = place.start();
+        let expected = Recovered {
+            records: 0,
+            known_records: 2,
+            damaged_bytes: 0,
+        };
+        assert_eq!(thread.recovered(), expected);
+        thread.stop().unwrap();
+        assert_eq!(all_sessions(&place.catalogue()), sessions);
+        assert_eq!(place.events(session), events);
+    }
+}
