@@ -482,6 +482,8 @@ fn open_database(path: &Path) -> Result<Connection, CatalogueError> {
         }
     };
     let connection = Connection::open(path).map_err(error("open"))?;
+    // Before SQLite makes its side files, which take their mode from this one.
+    restrict(path).map_err(|source| JournalError::at("restrict", path)(source))?;
     let prepare = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What a power failure takes from the catalogue, the journal gives back.
@@ -500,7 +502,6 @@ fn open_database(path: &Path) -> Result<Connection, CatalogueError> {
         }
     };
     prepare().map_err(error("prepare"))?;
-    restrict(path).map_err(|source| JournalError::at("restrict", path)(source))?;
     Ok(connection)
 }
 

@@ -306,7 +306,12 @@ impl Exchange {
         Ok(match pause {
             Pause::OtherSide => self.recording == Recording::Neither,
             Pause::Room(bytes) => match self.recorder.journal().poll_room(context, bytes) {
-                Poll::Pending => false,
+                // A ring that drains holds the session for a moment; one that cannot would hold it
+                // for good. The journal wakes us when its health changes.
+                Poll::Pending => {
+                    self.recorder.journal().health().map_err(Fault::Journal)?;
+                    false
+                }
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(unavailable)) => return Err(Fault::Journal(unavailable)),
             },
