@@ -282,6 +282,7 @@ impl Shard {
                 };
                 // A shard that can not be told leaves the statement running, as a lost packet would.
                 if self.directory.send(owner, message).is_ok() {
+                    // The peer is closed when it is done, or at the deadline: it learns neither.
                     let _ = runtime::with_deadline(deadline, answered).await;
                 }
             }
