@@ -103,6 +103,12 @@ pub(crate) enum End {
     Fault(Fault),
 }
 
+/// Which sides have so much queued that the other one is not read.
+struct Congested {
+    agent: bool,
+    target: bool,
+}
+
 /// Watches that an agent speaks.
 struct Silence {
     timer: Timer,
@@ -226,7 +232,7 @@ impl Relay {
 
     /// Moves what can be moved; `Ok(false)` when nothing can until somebody wakes us.
     fn turn(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let was_congested = self.is_congested();
+        let before = self.congested();
         let answered = self.turn_target(context)?;
         let asked = self.turn_agent(context)?;
         self.registration
@@ -245,12 +251,16 @@ impl Relay {
             }
         }
         // A side that was not read for congestion registered for nothing: read it now.
-        let eased = was_congested && !self.is_congested();
+        let after = self.congested();
+        let eased = (before.agent && !after.agent) || (before.target && !after.target);
         Ok(answered || asked || eased)
     }
 
-    fn is_congested(&mut self) -> bool {
-        self.agent.queued_bytes() >= CONGESTED || self.lease.transport().queued_bytes() >= CONGESTED
+    fn congested(&mut self) -> Congested {
+        Congested {
+            agent: self.agent.queued_bytes() >= CONGESTED,
+            target: self.lease.transport().queued_bytes() >= CONGESTED,
+        }
     }
 
     fn turn_target(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
