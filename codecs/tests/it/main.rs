@@ -2,7 +2,7 @@
 #![cfg(test)]
 
 mod malformed;
-mod model;
 mod mutation;
 mod roundtrip;
+mod streams;
 mod transcripts;
