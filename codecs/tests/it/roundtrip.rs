@@ -91,7 +91,15 @@ fn encode_backend(message: &Backend<'_>) -> Option<Vec<u8>> {
         Backend::NotificationResponse(it) => {
             backend::encode_notification_response(&mut out, it.process_id, it.channel, it.payload)
         }
-        _ => return None,
+        Backend::Authentication(_)
+        | Backend::CopyBothResponse(_)
+        | Backend::CopyInResponse(_)
+        | Backend::CopyOutResponse(_)
+        | Backend::ErrorResponse(_)
+        | Backend::FunctionCallResponse(_)
+        | Backend::NegotiateProtocolVersion(_)
+        | Backend::NoticeResponse(_)
+        | Backend::ParameterDescription(_) => return None,
     }
     .unwrap();
     Some(out)
