@@ -2,6 +2,7 @@
 
 mod bounds;
 mod decisions;
+mod documents;
 mod effects;
 mod problems;
 mod profiles;

@@ -3,10 +3,15 @@
 Connects by the PG* environment variables. Prints nothing that differs from run to run.
 """
 
+import logging
 import threading
 import time
 
 import psycopg
+
+# Whether a warning about an aborted pipeline is logged depends on when its error arrives, and the
+# warning holds an address in memory.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 def title(text):
