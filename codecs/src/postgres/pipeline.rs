@@ -749,27 +749,15 @@ impl<T: Copy> Pipeline<T> {
         self.discard_until_sync(doubtful)
     }
 
-    /// Syncs behind the COPY that failed and before its end. None, if a command comes first: the
-    /// server either has not read as far, or is about to end the connection.
+    /// Syncs behind the COPY that failed, which it may have read: up to its end, or up to a command,
+    /// which it cannot have read without ending the connection.
     fn syncs_inside_copy(&self) -> usize {
-        let mut syncs = 0_usize;
-        for pending in self.queue.iter().skip(1) {
-            match pending.request {
-                Request::Sync => syncs = syncs.saturating_add(1),
-                Request::CopyDone | Request::CopyFail => break,
-                Request::Flush => {}
-                Request::Query
-                | Request::Parse
-                | Request::Bind
-                | Request::Describe(_)
-                | Request::Execute
-                | Request::Close
-                | Request::FunctionCall
-                | Request::CopyData
-                | Request::Terminate => return 0,
-            }
-        }
-        syncs
+        self.queue
+            .iter()
+            .skip(1)
+            .take_while(|pending| matches!(pending.request, Request::Sync | Request::Flush))
+            .filter(|pending| pending.request == Request::Sync)
+            .count()
     }
 
     /// While there is a doubt, every ReadyForQuery that may come must be the client's.

@@ -858,12 +858,20 @@ fn a_command_behind_a_copy_dooms_it_or_was_not_read() {
          > P
          > S
          < G E1
-         < E E1 request fails
-         ? certain
-         < Z S2 request
-         < 1 P3 request
-         < Z S4 request
-         ? at rest",
+         < E ambiguous",
+    );
+    check(
+        "> Q
+         > S
+         > Q
+         < G Q1
+         < E Q1 fails
+         < Z Q1 request
+         ? doubtful
+         < T Q3
+         - S2
+         < C Q3 statement
+         < Z Q3 1 request",
     );
     check(
         "> Q
