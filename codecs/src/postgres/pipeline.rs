@@ -393,6 +393,13 @@ impl<T: Copy> Pipeline<T> {
                 self.reading = Reading::Terminated;
                 Ok(Fate::Forward)
             }
+            (
+                Request::CopyData | Request::CopyDone | Request::CopyFail,
+                Some(state @ CopyState::CopyIn),
+            ) if self.is_doomed() => Err(SequenceError::OutOfSequence {
+                got: request,
+                state,
+            }),
             (Request::CopyData, Some(_))
             | (Request::CopyDone, Some(_))
             | (Request::CopyFail, Some(CopyState::CopyIn)) => {
@@ -521,6 +528,14 @@ impl<T: Copy> Pipeline<T> {
             }
         }
         candidate
+    }
+
+    /// Whether a command was sent behind the COPY: the server ends the connection when it reads
+    /// that, or the COPY has failed already and its data would be stray (see [`Fate::Drop`]).
+    fn is_doomed(&self) -> bool {
+        self.pending()
+            .skip(1)
+            .any(|pending| pending.request != Request::Sync)
     }
 
     fn copy_end_is_sent(&self) -> bool {
@@ -661,11 +676,11 @@ impl<T: Copy> Pipeline<T> {
         }
         self.progress = Progress::AwaitFirst;
         self.statements = 0;
-        while self
-            .queue
-            .front()
-            .is_some_and(|pending| pending.request.ends_copy())
-        {
+        // Behind a failed COPY a Flush cannot fail: the error took the interrupt with it.
+        let in_doubt = self.doubtful > 0;
+        while self.queue.front().is_some_and(|pending| {
+            pending.request.ends_copy() || (in_doubt && pending.request == Request::Flush)
+        }) {
             self.queue.pop_front();
         }
     }

@@ -23,6 +23,12 @@ pub(super) const NAME_BYTES_MAX: usize = 63;
 /// It is what the target's log shows in place of a refused command.
 const PROBE: &[u8] = b"!refused by sallyport";
 
+/// Whether an error of this SQLSTATE can be the answer to a probe: a syntax error, or a cancel or
+/// time-out that came first.
+pub(super) fn answers_probe(sqlstate: &[u8]) -> bool {
+    matches!(sqlstate, b"42601" | b"57014")
+}
+
 /// Puts a probe in the place of a `Query` or `FunctionCall`: answered by an error and `ReadyForQuery`.
 pub(super) fn encode_simple_probe(out: &mut Vec<u8>) -> Result<(), EncodeError> {
     encode_query(out, PROBE)
@@ -290,9 +296,10 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
             }
             Fault::Agent(_) => (b"08P01", "a message is malformed"),
             Fault::AgentSequence(_) => (b"08P01", "a message came out of sequence"),
-            Fault::Target(_) | Fault::TargetSequence(_) | Fault::TargetParameters(_) => {
-                (b"08P01", "the target broke the protocol")
-            }
+            Fault::Target(_)
+            | Fault::TargetSequence(_)
+            | Fault::TargetParameters(_)
+            | Fault::ProbeMisanswered => (b"08P01", "the target broke the protocol"),
             Fault::Restore => (b"08006", "the session's attribution was lost"),
             Fault::Journal(_) => (b"53100", "the session can not be recorded any longer"),
             Fault::Encode(_) => (b"XX000", "a message could not be written"),
@@ -317,6 +324,7 @@ pub(super) fn end_reason(end: &End) -> EndReason {
             Fault::Target(_)
             | Fault::TargetSequence(_)
             | Fault::TargetParameters(_)
+            | Fault::ProbeMisanswered
             | Fault::Restore => EndReason::UpstreamProtocol,
             Fault::Journal(_) | Fault::Encode(_) => EndReason::NotRecordable,
         },

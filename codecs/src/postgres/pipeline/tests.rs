@@ -873,6 +873,14 @@ fn a_command_behind_a_copy_dooms_it_or_was_not_read() {
          < C Q3 statement
          < Z Q3 1 request",
     );
+    for word in ["d", "c", "f"] {
+        check(&format!(
+            "> Q
+             > B
+             < G Q1
+             > {word} out of sequence"
+        ));
+    }
     check(
         "> Q
          > Q

@@ -99,6 +99,8 @@ pub(crate) enum Fault {
     Target(#[source] DecodeError),
     #[error("the target answered what nobody asked")]
     TargetSequence(#[source] SequenceError),
+    #[error("the target answered a probe with an error of another kind")]
+    ProbeMisanswered,
     #[error("the target reports too many parameters")]
     TargetParameters(#[source] UpstreamError),
     #[error("the attribution of the session could not be set again")]

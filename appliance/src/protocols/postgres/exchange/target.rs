@@ -10,7 +10,7 @@ use codecs::postgres::{
 
 use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Sides, Taken};
 use crate::protocols::postgres::names::Step;
-use crate::protocols::postgres::refuse::Refused;
+use crate::protocols::postgres::refuse::{self, Refused};
 use crate::recorder::NoRoom;
 use crate::upstream::Lease;
 
@@ -165,7 +165,7 @@ impl Exchange {
             Reply::Asynchronous => Fate::Pass,
             Reply::Answer(answer) => match answer.origin {
                 Origin::Client => self.client_answered(piece, &answer)?,
-                Origin::Refused => self.probe_answered(&answer),
+                Origin::Refused => self.probe_answered(piece, &answer)?,
                 Origin::Hidden => self.hidden_answered(piece, &answer)?,
             },
         };
@@ -237,16 +237,27 @@ impl Exchange {
     }
 
     /// The pipeline has made sure that a probe was answered by an error; the agent gets our words.
-    fn probe_answered(&mut self, answer: &Answer<u64>) -> Fate {
+    fn probe_answered(
+        &mut self,
+        piece: &BackendPiece<'_>,
+        answer: &Answer<u64>,
+    ) -> Result<Fate, Fault> {
         if !answer.fails {
             // ReadyForQuery behind the error.
-            return Fate::Pass;
+            return Ok(Fate::Pass);
         }
-        match self.note_of(answer.tag) {
+        // Security: an error of another kind answers something else, so the pairing has slipped.
+        if let BackendPiece::Message(decoded) = piece
+            && let Backend::ErrorResponse(fields) = &decoded.message
+            && !fields.sqlstate().is_some_and(refuse::answers_probe)
+        {
+            return Err(Fault::ProbeMisanswered);
+        }
+        Ok(match self.note_of(answer.tag) {
             Some(NoteKind::Refused(refused)) => Fate::Replace(refused),
             // Invariant: every probe has its note. Without one the server's own error serves.
             Some(NoteKind::Spliced(_) | NoteKind::ReadPath) | None => Fate::Pass,
-        }
+        })
     }
 
     fn hidden_answered(
