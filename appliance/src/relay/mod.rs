@@ -1,9 +1,11 @@
 //! Bytes both ways between an agent and its leased upstream, until one of the two ends.
 //!
-//! It moves bytes, keeps time and watches for signals. What the bytes mean, and
-//! which of them pass, is decided in `protocols`.
+//! It has the sockets, keeps time and watches for signals; `flow` moves the bytes. What they mean,
+//! and which of them pass, is decided in `protocols`.
 
+pub(crate) mod flow;
 pub(crate) mod inbound;
+pub(crate) mod link;
 
 use std::future::poll_fn;
 use std::io;
@@ -14,19 +16,14 @@ use std::time::{Duration, Instant};
 use runtime::{Subscription, Timer};
 
 use crate::config::Snapshot;
-use crate::protocols::postgres::exchange::{Exchange, Fault, Pause, Sides, Taken};
+use crate::protocols::postgres::exchange::{Exchange, Fault};
 use crate::shard::Shard;
 use crate::shard::sessions::{Registration, Signal};
 use crate::transport::Transport;
 use crate::upstream::{Lease, Outcome};
 
+use flow::Flow;
 use inbound::Inbound;
-
-/// Bytes queued towards one side at which the other side is no longer read.
-///
-/// Back-pressure reaches the sender by its own socket buffer. 256 KiB keeps a
-/// fast link busy for a round trip and bounds what one slow reader costs.
-const CONGESTED: usize = 256 * 1024;
 
 /// Turns of the pump before other connections of the shard get theirs.
 const TURNS_MAX: u32 = 32;
@@ -37,12 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// One session's data path. Per connection.
 pub(crate) struct Relay {
     agent: Transport,
-    from_agent: Inbound,
-    agent_waits: Waits,
     lease: Lease,
-    from_target: Inbound,
-    target_waits: Waits,
-    exchange: Exchange,
+    flow: Flow,
     registration: Registration,
     lifetime: Timer,
     idle: Option<Silence>,
@@ -57,15 +50,6 @@ pub(crate) struct Times {
     pub(crate) idle: Option<Duration>,
     /// How long bytes may wait for an agent that reads none.
     pub(crate) write_stall: Duration,
-}
-
-/// What a direction needs before it can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    /// More bytes from its peer.
-    Bytes,
-    /// Something that the other direction or the journal brings about.
-    For(Pause),
 }
 
 /// Why a session ended. Each has words of its own for the agent and for the record.
@@ -103,12 +87,6 @@ pub(crate) enum End {
     Fault(Fault),
 }
 
-/// Which sides have so much queued that the other one is not read.
-struct Congested {
-    agent: bool,
-    target: bool,
-}
-
 /// Watches that an agent speaks.
 struct Silence {
     timer: Timer,
@@ -133,20 +111,10 @@ impl Relay {
     ) -> Self {
         let now = runtime::now();
         let (agent, from_agent) = agent;
-        // What came behind the login is waiting to be taken.
-        let agent_waits = if from_agent.unread().is_empty() {
-            Waits::Bytes
-        } else {
-            Waits::For(Pause::Quiescence)
-        };
         Self {
             agent,
-            from_agent,
-            agent_waits,
             lease,
-            from_target: Inbound::default(),
-            target_waits: Waits::Bytes,
-            exchange,
+            flow: Flow::new(exchange, from_agent),
             registration,
             lifetime: Timer::at(times.ends),
             idle: times.idle.map(|limit| Silence {
@@ -165,7 +133,7 @@ impl Relay {
     /// Runs until the session ends, says goodbye, and gives the upstream back.
     pub(crate) async fn run(mut self, shard: &Rc<Shard>) -> End {
         let end = poll_fn(|context| self.poll(context)).await;
-        if end.leaves_target_usable() && !self.exchange.is_quiescent() {
+        if end.leaves_target_usable() && !self.flow.exchange().is_quiescent() {
             // Nobody will read the answer of what still runs.
             if matches!(end, End::Cut) {
                 // The shard may end with its last session, and a task of its own with it.
@@ -178,22 +146,18 @@ impl Relay {
             }
         }
         self.registration.session.set_running(false);
-        let may_speak = !self.exchange.agent_is_mid_message();
-        if may_speak {
-            self.exchange.say_farewell(&end, &mut self.agent);
+        let exchange = self.flow.exchange_mut();
+        if !exchange.agent_is_mid_message() {
+            exchange.say_farewell(&end, &mut self.agent);
         }
         self.agent.close_send();
         if !matches!(end, End::AgentStalled | End::AgentUnreachable(_)) {
             // The agent may be gone or stuck; the session ends either way.
             drop(self.agent.flush(runtime::now() + FAREWELL).await);
         }
-        let is_clean = end.leaves_target_usable()
-            && self.from_target.unread().is_empty()
-            && self.lease.transport().queued_bytes() == 0
-            && self.exchange.at_rest()
-            && self.exchange.is_reusable()
+        let is_clean = self.flow.leaves_target_clean(&end, &self.lease)
             && !self.registration.session.was_cancelled();
-        self.exchange.record_end(&end);
+        self.flow.record_end(&end);
         self.lease.finish(if is_clean {
             Outcome::Clean
         } else {
@@ -207,7 +171,7 @@ impl Relay {
             return Poll::Ready(End::Lifetime);
         }
         if let Poll::Ready(snapshot) = self.configuration.poll_changed(context)
-            && self.exchange.adopt(snapshot)
+            && self.flow.exchange_mut().adopt(snapshot)
         {
             return Poll::Ready(End::Withdrawn);
         }
@@ -220,7 +184,7 @@ impl Relay {
             match self.turn(context) {
                 Err(end) => return Poll::Ready(end),
                 Ok(true) => {}
-                Ok(false) if draining && self.exchange.at_rest() => {
+                Ok(false) if draining && self.flow.exchange().at_rest() => {
                     return Poll::Ready(End::Drained);
                 }
                 Ok(false) => return self.poll_silence(context),
@@ -232,111 +196,20 @@ impl Relay {
 
     /// Moves what can be moved; `Ok(false)` when nothing can until somebody wakes us.
     fn turn(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let before = self.congested();
-        let answered = self.turn_target(context)?;
-        let asked = self.turn_agent(context)?;
-        self.registration
-            .session
-            .set_running(!self.exchange.is_quiescent());
-        if let Poll::Ready(Err(error)) = self.agent.poll_flush(context) {
-            return Err(End::AgentUnreachable(error));
-        }
-        if let Poll::Ready(committed) = self.exchange.poll_committed(context) {
-            committed.map_err(End::Fault)?;
-            // A target that stopped reading may still have said why; its words are read first.
-            if let Poll::Ready(Err(error)) = self.lease.transport().poll_flush(context)
-                && !answered
-            {
-                return Err(End::TargetLost(error));
-            }
-        }
-        // A side that was not read for congestion registered for nothing: read it now.
-        let after = self.congested();
-        let eased = (before.agent && !after.agent) || (before.target && !after.target);
-        Ok(answered || asked || eased)
-    }
-
-    fn congested(&mut self) -> Congested {
-        Congested {
-            agent: self.agent.queued_bytes() >= CONGESTED,
-            target: self.lease.transport().queued_bytes() >= CONGESTED,
-        }
-    }
-
-    fn turn_target(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        if self.agent.queued_bytes() >= CONGESTED || !self.may_go_on(self.target_waits, context)? {
-            return Ok(false);
-        }
-        if self.target_waits == Waits::Bytes || self.from_target.unread().is_empty() {
-            match self.lease.transport().poll_recv(context) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(Some(chunk))) => self.from_target.push(chunk),
-                Poll::Ready(Ok(None)) if self.exchange.target_said_goodbye() => {
-                    return Err(End::TargetEnded);
-                }
-                Poll::Ready(Ok(None)) => return Err(End::TargetClosed),
-                Poll::Ready(Err(error)) => return Err(End::TargetLost(error)),
-            }
-        }
-        let mut sides = Sides {
-            agent: &mut self.agent,
-            lease: &mut self.lease,
-        };
-        let taken = self
-            .exchange
-            .take_from_target(self.from_target.unread(), &mut sides);
-        self.target_waits = settle(&mut self.from_target, taken.map_err(End::Fault)?);
-        Ok(true)
-    }
-
-    fn turn_agent(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        if self.lease.transport().queued_bytes() >= CONGESTED
-            || !self.may_go_on(self.agent_waits, context)?
+        let turned = self.flow.turn(&mut self.agent, &mut self.lease, context)?;
+        let is_running = !self.flow.exchange().is_quiescent();
+        self.registration.session.set_running(is_running);
+        if turned.agent_spoke
+            && let Some(idle) = &mut self.idle
         {
-            return Ok(false);
+            idle.timer.reset(runtime::now() + idle.limit);
         }
-        if self.agent_waits == Waits::Bytes || self.from_agent.unread().is_empty() {
-            match self.agent.poll_recv(context) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(Some(chunk))) => {
-                    if let Some(idle) = &mut self.idle {
-                        idle.timer.reset(runtime::now() + idle.limit);
-                    }
-                    self.from_agent.push(chunk);
-                }
-                Poll::Ready(Ok(None)) => return Err(End::AgentLeft),
-                Poll::Ready(Err(error)) => return Err(End::AgentUnreachable(error)),
-            }
-        }
-        let mut sides = Sides {
-            agent: &mut self.agent,
-            lease: &mut self.lease,
-        };
-        let taken = self
-            .exchange
-            .take_from_agent(self.from_agent.unread(), &mut sides);
-        let taken = taken.map_err(End::Fault)?;
-        if taken.pause == Some(Pause::Goodbye) {
-            return Err(End::AgentLeft);
-        }
-        self.agent_waits = settle(&mut self.from_agent, taken);
-        // Also when nothing was taken: the next turn registers for what it waits for.
-        Ok(true)
-    }
-
-    fn may_go_on(&self, waits: Waits, context: &mut Context<'_>) -> Result<bool, End> {
-        match waits {
-            Waits::Bytes => Ok(true),
-            Waits::For(pause) => self
-                .exchange
-                .poll_pause_over(pause, context)
-                .map_err(End::Fault),
-        }
+        Ok(turned.moved)
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<End> {
         if let Some(idle) = &mut self.idle {
-            if !self.exchange.is_quiescent() {
+            if !self.flow.exchange().is_quiescent() {
                 idle.timer.reset(runtime::now() + idle.limit);
             }
             if idle.timer.poll_expired(context).is_ready() {
@@ -377,17 +250,5 @@ impl End {
             | Self::Withdrawn => true,
             Self::TargetEnded | Self::TargetClosed | Self::TargetLost(_) | Self::Fault(_) => false,
         }
-    }
-}
-
-/// Drops what was taken and says what the direction needs next.
-fn settle(inbound: &mut Inbound, taken: Taken) -> Waits {
-    inbound.advance(taken.bytes);
-    match taken.pause {
-        None => {
-            inbound.settle();
-            Waits::Bytes
-        }
-        Some(pause) => Waits::For(pause),
     }
 }

@@ -66,6 +66,11 @@ impl Lease {
         &mut self.0.conversation.transport
     }
 
+    /// Bytes for the server that the kernel has not taken yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.conversation.transport.queued_bytes()
+    }
+
     /// What the server last reported, including the `application_name` of the attribution.
     pub fn parameters(&self) -> &Parameters {
         self.0.conversation.parameters()

@@ -20,7 +20,7 @@ use crate::protocols::postgres::names::{Change, Meaning, Step};
 use crate::protocols::postgres::refuse::{self, Refused};
 use crate::protocols::postgres::rewrite;
 use crate::recorder::{CommandKind, NoRoom, Note as DecisionNote, Recorded};
-use crate::transport::Transport;
+use crate::relay::link::Outbound;
 
 /// How deep an EXECUTE may run a prepared EXECUTE. Legitimate use is one.
 const EXECUTE_DEPTH_MAX: usize = 4;
@@ -67,7 +67,7 @@ impl Exchange {
     pub(crate) fn take_from_agent(
         &mut self,
         bytes: &[u8],
-        sides: &mut Sides<'_>,
+        sides: &mut Sides<'_, impl Outbound, impl Outbound>,
     ) -> Result<Taken, Fault> {
         let mut taken = 0;
         loop {
@@ -91,7 +91,7 @@ impl Exchange {
                     Err(no_room) => return Ok(self.pause_agent(taken, no_room)),
                 }
                 if fragment.fate == Fate::Forward {
-                    sides.lease.transport().append(bytes);
+                    sides.target.append(bytes);
                 }
                 self.agent_fragment = None;
                 taken += fragment.length;
@@ -112,7 +112,7 @@ impl Exchange {
             };
             let outcome = match &piece {
                 FrontendPiece::Message(decoded) => {
-                    self.agent_message(&decoded.message, decoded.wire, sides.lease.transport())?
+                    self.agent_message(&decoded.message, decoded.wire, sides.target)?
                 }
                 FrontendPiece::CopyDataFragment(fragment) => {
                     if fragment.first {
@@ -156,7 +156,7 @@ impl Exchange {
         &mut self,
         message: &Frontend<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         if let Some(kind) = too_long_name(message) {
             return self.refuse(&Message::new(kind, wire), Refused::name_too_long(), target);
@@ -192,7 +192,7 @@ impl Exchange {
         &mut self,
         text: &[u8],
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let statement = match self.classify(text) {
             Ok(statement) => statement,
@@ -260,7 +260,7 @@ impl Exchange {
         &mut self,
         parse: &Parse<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::Prepare;
         let mut message = Message::new(kind, wire);
@@ -312,7 +312,7 @@ impl Exchange {
         &mut self,
         bind: &Bind<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let change = match self.statements.meaning(bind.statement) {
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
@@ -345,7 +345,7 @@ impl Exchange {
         &mut self,
         execute: &Execute<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::Execute;
         let statement = match self.portals.meaning(execute.portal) {
@@ -379,7 +379,7 @@ impl Exchange {
         &mut self,
         call: &FunctionCall<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::FunctionCall;
         let judged = Rc::new(self.judge_function(call.function));
@@ -401,7 +401,7 @@ impl Exchange {
         &mut self,
         close: &Close<'_>,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let expected = self.expect(Request::Close, Origin::Client)?;
         let step = Step::whole(expected.number);
@@ -414,7 +414,7 @@ impl Exchange {
         Ok(Outcome::Taken)
     }
 
-    fn sync(&mut self, wire: &[u8], target: &mut Transport) -> Result<Outcome, Fault> {
+    fn sync(&mut self, wire: &[u8], target: &mut impl Outbound) -> Result<Outcome, Fault> {
         let expected = self.expect(Request::Sync, Origin::Client)?;
         self.end_epoch();
         pass_on(target, &expected, wire);
@@ -426,7 +426,7 @@ impl Exchange {
         &mut self,
         request: Request,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let expected = self.expect(request, Origin::Client)?;
         pass_on(target, &expected, wire);
@@ -438,7 +438,7 @@ impl Exchange {
         request: Request,
         kind: CommandKind,
         wire: &[u8],
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let recorded = match self.record_unjudged(kind, wire) {
             Ok(recorded) => recorded,
@@ -454,7 +454,7 @@ impl Exchange {
         &mut self,
         message: &Message<'_>,
         refused: Refused,
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let recorded = match self.record(message, &refused.note()) {
             Ok(recorded) => recorded,
@@ -502,7 +502,7 @@ impl Exchange {
     fn settle_path(
         &mut self,
         statement: &Statement,
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<Option<Pause>, Fault> {
         if matches!(self.path, Path::Unknown) && statement.needs_path && self.at_boundary {
             self.read_path(target)?;
@@ -647,7 +647,7 @@ impl Exchange {
     /// Queues what was recorded, or what stands for it, for the target.
     fn forward(
         &mut self,
-        target: &mut Transport,
+        target: &mut impl Outbound,
         recorded: Recorded,
         expected: &Expected,
         bytes: &[u8],
@@ -657,7 +657,12 @@ impl Exchange {
     }
 
     /// [`Self::forward`] for what was written to [`Self::scratch`].
-    fn forward_scratch(&mut self, target: &mut Transport, recorded: Recorded, expected: &Expected) {
+    fn forward_scratch(
+        &mut self,
+        target: &mut impl Outbound,
+        recorded: Recorded,
+        expected: &Expected,
+    ) {
         self.last_recorded = Some(recorded.position());
         pass_on(target, expected, &self.scratch);
     }
@@ -714,7 +719,7 @@ fn begins_copy_message(bytes: &[u8]) -> bool {
 }
 
 /// Queues a message for the target, unless the target would ignore it.
-fn pass_on(target: &mut Transport, expected: &Expected, bytes: &[u8]) {
+fn pass_on(target: &mut impl Outbound, expected: &Expected, bytes: &[u8]) {
     if expected.fate == Fate::Forward {
         target.append(bytes);
     }

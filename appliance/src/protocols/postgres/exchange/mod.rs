@@ -38,8 +38,8 @@ use crate::config::Snapshot;
 use crate::identity::Proven;
 use crate::recorder::{JournalUnavailable, Recorder};
 use crate::relay::End;
-use crate::transport::Transport;
-use crate::upstream::{Attribution, Lease, UpstreamError};
+use crate::relay::link::Outbound;
+use crate::upstream::{Attribution, UpstreamError};
 use target::Held;
 
 /// Most requests of one session that may wait for their answers.
@@ -55,9 +55,9 @@ const PIPELINE_MAX: usize = 4096;
 const NAMES_MAX: usize = 16 * 1024;
 
 /// Both sides of a session, lent for one call.
-pub(crate) struct Sides<'s> {
-    pub(crate) agent: &'s mut Transport,
-    pub(crate) lease: &'s mut Lease,
+pub(crate) struct Sides<'s, A, T> {
+    pub(crate) agent: &'s mut A,
+    pub(crate) target: &'s mut T,
 }
 
 /// How far a call got.
@@ -338,7 +338,7 @@ impl Exchange {
     }
 
     /// Queues the last words of a session, if there is anything to say.
-    pub(crate) fn say_farewell(&mut self, end: &End, agent: &mut Transport) {
+    pub(crate) fn say_farewell(&mut self, end: &End, agent: &mut impl Outbound) {
         let Some((sqlstate, message)) = refuse::farewell(end) else {
             return;
         };
@@ -393,7 +393,7 @@ impl Exchange {
     }
 
     /// Asks the server for its search path, unseen by the agent.
-    fn read_path(&mut self, target: &mut Transport) -> Result<(), Fault> {
+    fn read_path(&mut self, target: &mut impl Outbound) -> Result<(), Fault> {
         let expected = self.expect(Request::Query, Origin::Hidden)?;
         self.notes.push_back(Note {
             request: expected.number,
@@ -406,7 +406,7 @@ impl Exchange {
     }
 
     /// Sets the attribution again by a query of its own, unseen by the agent.
-    fn restore_simple(&mut self, target: &mut Transport) -> Result<(), Fault> {
+    fn restore_simple(&mut self, target: &mut impl Outbound) -> Result<(), Fault> {
         let expected = self.expect(Request::Query, Origin::Hidden)?;
         self.say_query(&rewrite::restore(&self.attribution), &expected, target)?;
         self.end_epoch();
@@ -416,7 +416,7 @@ impl Exchange {
     /// Sets the attribution again inside a sequence of extended requests, unseen by the agent.
     ///
     /// If the agent's own request failed, the server discards these as well.
-    fn restore_extended(&mut self, target: &mut Transport) -> Result<(), Fault> {
+    fn restore_extended(&mut self, target: &mut impl Outbound) -> Result<(), Fault> {
         let name = self.reserved.as_bytes();
         let text = rewrite::restore(&self.attribution);
         let out = &mut self.scratch;
@@ -447,7 +447,7 @@ impl Exchange {
         &mut self,
         text: &str,
         expected: &Expected,
-        target: &mut Transport,
+        target: &mut impl Outbound,
     ) -> Result<(), Fault> {
         if expected.fate == Fate::Forward {
             self.scratch.clear();

@@ -12,7 +12,7 @@ use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Sides, Take
 use crate::protocols::postgres::names::Step;
 use crate::protocols::postgres::refuse::{self, Refused};
 use crate::recorder::NoRoom;
-use crate::upstream::Lease;
+use crate::relay::link::{Outbound, Upstream};
 
 /// What is done with one message.
 enum Fate {
@@ -40,7 +40,7 @@ impl Exchange {
     pub(crate) fn take_from_target(
         &mut self,
         bytes: &[u8],
-        sides: &mut Sides<'_>,
+        sides: &mut Sides<'_, impl Outbound, impl Upstream>,
     ) -> Result<Taken, Fault> {
         if self.recording == Recording::Agent {
             return Ok(Taken {
@@ -51,7 +51,7 @@ impl Exchange {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let is_last = self.collect(rest, sides.lease)?;
+            let is_last = self.collect(rest, sides.target)?;
             let (released, recorded) = self.release(rest, sides);
             taken += released;
             if let Err(no_room) = recorded {
@@ -74,7 +74,7 @@ impl Exchange {
     /// Decodes messages that pass into one run, up to the first that does not.
     ///
     /// Returns whether everything that is whole was decoded.
-    fn collect(&mut self, bytes: &[u8], lease: &mut Lease) -> Result<bool, Fault> {
+    fn collect(&mut self, bytes: &[u8], target: &mut impl Upstream) -> Result<bool, Fault> {
         if self.held.run + self.held.dropped > 0 {
             return Ok(false);
         }
@@ -90,7 +90,7 @@ impl Exchange {
                 ..
             }) = &piece
             {
-                lease
+                target
                     .handle_parameter_status(status)
                     .map_err(Fault::TargetParameters)?;
             }
@@ -116,7 +116,11 @@ impl Exchange {
     }
 
     /// Records what was collected and queues it for the agent; says how many bytes are done with.
-    fn release(&mut self, bytes: &[u8], sides: &mut Sides<'_>) -> (usize, Result<(), NoRoom>) {
+    fn release<T>(
+        &mut self,
+        bytes: &[u8],
+        sides: &mut Sides<'_, impl Outbound, T>,
+    ) -> (usize, Result<(), NoRoom>) {
         let mut done = 0;
         if self.held.run > 0 {
             let run = bytes.get(..self.held.run).unwrap_or_default();
