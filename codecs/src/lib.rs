@@ -16,6 +16,7 @@
 
 pub mod limits;
 pub mod postgres;
+pub mod proxy_protocol;
 pub mod wire;
 
 pub use limits::Limits;

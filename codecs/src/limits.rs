@@ -50,6 +50,11 @@ pub struct Limits {
     /// Most iterations that a server may ask of SCRAM. Default 600,000 (about 0.2 s of one core): a
     /// hostile server could otherwise stop a shard with one number.
     pub scram_iterations_max: u32,
+
+    /// Longest PROXY header, counting its signature. Default 4096: senders are told to stay within one
+    /// packet, and the TLVs of the known ones (a connection's id, a certificate's name, a cloud's
+    /// endpoint) take a few hundred bytes.
+    pub proxy_header_bytes: u32,
 }
 
 impl Default for Limits {
@@ -66,6 +71,7 @@ impl Default for Limits {
             stream_above_bytes: 64 << 10,
             scram_iterations_min: 4096,
             scram_iterations_max: 600_000,
+            proxy_header_bytes: 4096,
         }
     }
 }
