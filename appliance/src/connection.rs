@@ -13,16 +13,18 @@ use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{Decision, Operation, SearchPath, SessionContext};
 use runtime::Stream;
 
-use crate::config::{ListenerProof, Snapshot};
+use crate::config::{ListenerProof, ListenerSettings, Snapshot};
+use crate::downstream::origin::{self, Origin};
 use crate::identity::{self, Claim, Proven};
 use crate::protocols::postgres::exchange::{Exchange, Opened};
 use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening};
 use crate::protocols::postgres::refuse::LoginRefusal;
 use crate::protocols::postgres::settings::{WishRefused, Wishes};
 use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionStart};
+use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
+use crate::shard::Shard;
 use crate::shard::entrance::Place;
-use crate::shard::{Peer, Shard};
 use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, TargetSettings};
 
 /// How a connection ended.
@@ -57,19 +59,77 @@ struct Progress {
     recorded: bool,
 }
 
-/// Carries one connection from accept to close.
+/// A connection of which it is known where it comes from.
+pub(crate) struct Arrival {
+    snapshot: Arc<Snapshot>,
+    origin: Origin,
+    socket: Stream,
+    inbound: Inbound,
+    place: Place,
+    /// For all that comes before the session.
+    deadline: Instant,
+}
+
+impl Arrival {
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+}
+
+/// Finds out where a connection comes from; `None` when the peer leaves before it says.
+///
+/// # Errors
+/// `GreetError` when a load balancer does not say for whom it connects, or when too many connect
+/// from there.
+pub(crate) async fn arrive(
+    shard: &Shard,
+    listener: &ListenerSettings,
+    mut socket: Stream,
+    mut place: Place,
+) -> Result<Option<Arrival>, GreetError> {
+    let snapshot = shard.snapshot();
+    let deadline = runtime::now() + snapshot.limits.login_deadline;
+    let mut inbound = Inbound::default();
+    let found = origin::find(
+        &mut socket,
+        &mut inbound,
+        &listener.proxy_protocol,
+        &snapshot.limits.wire,
+        deadline,
+    );
+    let Some(origin) = found.await? else {
+        return Ok(None);
+    };
+    place.belongs_to(origin.client(), snapshot.limits.unauthenticated_per_address)?;
+    Ok(Some(Arrival {
+        snapshot,
+        origin,
+        socket,
+        inbound,
+        place,
+        deadline,
+    }))
+}
+
+/// Carries one connection from its arrival to its close.
 ///
 /// # Errors
 /// `GreetError` when the peer broke the protocol, was silent or vanished before its session.
 pub(crate) async fn serve(
     shard: &Rc<Shard>,
     proof: ListenerProof,
-    socket: Stream,
-    place: Place,
+    arrival: Arrival,
 ) -> Result<Closed, GreetError> {
-    let snapshot = shard.snapshot();
-    let deadline = runtime::now() + snapshot.limits.login_deadline;
-    let (mut greeting, wishes) = match greet::open(socket, &snapshot, deadline).await? {
+    let Arrival {
+        snapshot,
+        origin,
+        socket,
+        inbound,
+        place,
+        deadline,
+    } = arrival;
+    let opening = greet::open(socket, inbound, origin, &snapshot, deadline).await?;
+    let (mut greeting, wishes) = match opening {
         Opening::Session(greeting, wishes) => (greeting, wishes),
         Opening::Left => return Ok(Closed::Left),
         Opening::Cancel(key, transport) => {
@@ -176,7 +236,7 @@ async fn login(
             protocol: "postgres".to_owned(),
             user: Some(wishes.user),
             application: wishes.application,
-            peer: Peer(greeting.peer()).to_string(),
+            peer: greeting.origin().client().to_string(),
             shard: shard.id().0,
             read_only: permit.read_only(),
             policy: snapshot.policy.version().number(),
@@ -334,7 +394,7 @@ fn principal_note(proven: &Proven) -> PrincipalNote {
 
 fn record_refusal(shard: &Shard, greeting: &Greeting, progress: Progress, refusal: &LoginRefusal) {
     let recorded = shard.journal().refused_login(&RefusedLogin {
-        peer: Peer(greeting.peer()).to_string(),
+        peer: greeting.origin().client().to_string(),
         protocol: "postgres".to_owned(),
         target: progress.target,
         user: progress.user,

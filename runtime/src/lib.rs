@@ -35,7 +35,7 @@ pub use executor::{
     RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, run_blocking, spawn,
     start_shards,
 };
-pub use listener::{ListenAddress, Listener, listen_socket};
+pub use listener::{ListenAddress, Listener, SocketFile, listen_socket, listen_unix};
 pub use mailbox::{
     MailboxClosed, Receiver, ReplyReceiver, ReplySender, Sender, TrySendError, mailbox, reply,
 };

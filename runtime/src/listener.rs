@@ -2,11 +2,12 @@
 //!
 //! It does not decide how many connections are too many, and never waits for a handshake.
 
+use std::fs::Permissions;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -46,6 +47,15 @@ impl std::fmt::Display for ListenAddress {
             Self::Unix(path) => path.display().fmt(f),
         }
     }
+}
+
+/// Who may connect to a Unix socket, as far as its file decides that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketFile {
+    /// Permission bits; connecting takes the right to write.
+    pub mode: u32,
+    /// Group of the file; `None`: whatever the directory or the process gives it.
+    pub group: Option<u32>,
 }
 
 /// A listening socket of one shard.
@@ -178,6 +188,25 @@ pub fn listen_socket(address: &ListenAddress) -> io::Result<OwnedFd> {
         ListenAddress::Unix(path) => remove_stale(path, &name)?,
     }
     socket.bind(&name)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// As [`listen_socket`] for a Unix path, with the file's permissions settled before anybody can
+/// connect.
+///
+/// # Errors
+/// As there; `PermissionDenied` for a group that this process is not in.
+pub fn listen_unix(path: &Path, file: SocketFile) -> io::Result<OwnedFd> {
+    let name = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    remove_stale(path, &name)?;
+    socket.bind(&name)?;
+    // A socket that does not listen yet refuses everybody.
+    if file.group.is_some() {
+        std::os::unix::fs::lchown(path, None, file.group)?;
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(file.mode))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

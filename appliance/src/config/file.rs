@@ -61,6 +61,9 @@ pub(super) enum Listener {
 pub(super) struct ListenerTable {
     pub(super) address: Text,
     pub(super) proof: Option<Text>,
+    pub(super) proxy_protocol: Option<Spanned<Vec<Text>>>,
+    pub(super) mode: Option<Text>,
+    pub(super) group: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -200,7 +203,7 @@ impl<'de> Visitor<'de> for ListenerVisitor {
     type Value = Listener;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an address or a table with `address` and `proof`")
+        formatter.write_str("an address or a table with `address`")
     }
 
     fn visit_str<E>(self, address: &str) -> Result<Listener, E> {

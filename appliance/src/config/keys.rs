@@ -97,7 +97,8 @@ keys! {
     LISTEN_POSTGRES: "listen.postgres", Kind::Listeners, Value("127.0.0.1:6432"), Restart,
         "[\"[::]:6432\"]",
         "Where PostgreSQL clients connect: a list of `ADDRESS:PORT`, `unix:PATH`, or tables with \
-         `address` and `proof`. `[::]` accepts IPv4 as well. Port 0 takes a free port.";
+         the keys below. `[::]` accepts IPv4 as well. Port 0 takes a free port. psql finds \
+         `unix:/run/sallyport/.s.PGSQL.6432` by `PGHOST=/run/sallyport` and `PGPORT=6432`.";
     LISTEN_POSTGRES_ADDRESS: "listen.postgres[].address", Kind::Text, Required, Restart,
         "\"[::]:6432\"",
         "Address of a listener that is written as a table.";
@@ -105,6 +106,17 @@ keys! {
         Value("password"), Restart, "\"password\"",
         "How clients of this listener prove who they are: the token as password, or SASL \
          OAUTHBEARER.";
+    LISTEN_POSTGRES_PROXY_PROTOCOL: "listen.postgres[].proxy_protocol", Kind::TextList,
+        Described("nobody"), Restart, "[\"10.0.0.0/8\"]",
+        "Load balancers that send a PROXY header (version 2) and must: networks, addresses, or \
+         `unix` for whoever may open the listener's Unix socket. The client that they name is \
+         recorded as the peer. A header from anybody else ends the connection.";
+    LISTEN_POSTGRES_MODE: "listen.postgres[].mode", Kind::Text, Value("0777"), Restart, "\"0660\"",
+        "Permissions of a Unix socket's file, in octal. Connecting takes the right to write. It is \
+         the token that lets an agent in, so by default every local user may ask.";
+    LISTEN_POSTGRES_GROUP: "listen.postgres[].group", Kind::Text,
+        Described("the group of the process or of the directory"), Restart, "\"agents\"",
+        "Group of a Unix socket's file, by name or number. The appliance must be in it.";
     LISTEN_ADMIN: "listen.admin", Kind::Path, Described("`admin.sock` in the runtime directory"),
         Restart, "\"/run/sallyport/admin.sock\"",
         "The admin socket. Only root and the user that runs the appliance are answered.";
@@ -141,7 +153,8 @@ keys! {
         "Connections of one shard that have not proven who they are. One more is closed at once.";
     LIMITS_UNAUTHENTICATED_PER_ADDRESS: "limits.unauthenticated_per_address",
         Kind::Count { min: 1, max: 1_000_000 }, Value("128"), Reload, "128",
-        "The same, for one peer address.";
+        "The same, for one IPv4 address, for one IPv6 network of 64 bits, and for all peers of Unix \
+         sockets together. A load balancer's connections count for the client that it names.";
     LIMITS_SESSIONS: "limits.sessions", Kind::Count { min: 1, max: 1_000_000 }, Value("8192"),
         Reload, "8192",
         "Sessions of one shard. One more is refused after login.";

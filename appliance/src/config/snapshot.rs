@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::ListenAddress;
+use runtime::{ListenAddress, SocketFile};
 use rustls::ServerConfig;
 
 use super::state::StateDirectory;
+use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
 use crate::recorder::RecordingSettings;
 use crate::upstream::TargetSettings;
@@ -62,6 +63,10 @@ pub struct SessionSettings {
 pub struct ListenerSettings {
     pub address: ListenAddress,
     pub proof: ListenerProof,
+    /// Who says for whom it connects, and has to.
+    pub proxy_protocol: TrustedProxies,
+    /// What its file is like, for a Unix socket.
+    pub file: SocketFile,
 }
 
 /// How clients of a listener prove who they are.

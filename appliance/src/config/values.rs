@@ -1,4 +1,4 @@
-//! Values as they are written in the configuration: durations and byte sizes.
+//! Values as they are written in the configuration: durations, sizes, permissions and groups.
 
 use std::time::Duration;
 
@@ -9,6 +9,10 @@ pub(super) enum ValueError {
     Duration,
     #[error("expected a size such as `64KiB` or `16MiB`")]
     Bytes,
+    #[error("expected permissions in octal such as `0660`")]
+    Mode,
+    #[error("no such group on this machine")]
+    Group,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
@@ -35,6 +39,30 @@ pub(super) fn bytes(text: &str) -> Result<u64, ValueError> {
         .ok_or(ValueError::Bytes)?;
     let number: u64 = number.parse().map_err(|_| ValueError::Bytes)?;
     number.checked_mul(*factor).ok_or(ValueError::Bytes)
+}
+
+/// The permission bits of a file, without the three above them.
+pub(super) fn mode(text: &str) -> Result<u32, ValueError> {
+    let digits = match text.strip_prefix('0') {
+        Some(digits) if digits.len() == 3 => digits,
+        Some(_) | None => text,
+    };
+    let is_octal = digits.len() == 3 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|_| is_octal)
+        .ok_or(ValueError::Mode)
+}
+
+/// The number of a group, which the system's name service may know by name.
+pub(super) fn group(text: &str) -> Result<u32, ValueError> {
+    if text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return text.parse().map_err(|_| ValueError::Group);
+    }
+    match nix::unistd::Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) | Err(_) => Err(ValueError::Group),
+    }
 }
 
 /// A size in the largest unit that shows it exactly.
@@ -71,6 +99,36 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(bytes(text).ok(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn permissions_are_three_octal_digits() {
+        let cases = [
+            ("0660", Some(0o660)),
+            ("660", Some(0o660)),
+            ("0777", Some(0o777)),
+            ("000", Some(0)),
+            ("0", None),
+            ("", None),
+            ("66", None),
+            ("00660", None),
+            ("1777", None),
+            ("0668", None),
+            ("+66", None),
+            ("rw-rw----", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(mode(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_a_name_or_a_number() {
+        assert_eq!(group("root"), Ok(0));
+        assert_eq!(group("4711"), Ok(4711));
+        assert_eq!(group("4294967296"), Err(ValueError::Group));
+        assert_eq!(group("no-such-group"), Err(ValueError::Group));
+        assert_eq!(group(""), Err(ValueError::Group));
     }
 
     #[test]

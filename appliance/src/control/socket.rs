@@ -1,13 +1,13 @@
 //! The admin socket's file.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use runtime::{ListenAddress, listen_socket};
+use runtime::{SocketFile, listen_unix};
 
 /// A bound admin socket. Its file goes when this is dropped.
 #[derive(Debug)]
@@ -47,7 +47,12 @@ impl AdminSocket {
                     source,
                 })?;
         }
-        let listener = listen_socket(&ListenAddress::Unix(owned())).map_err(|source| {
+        // Peer credentials decide who is answered; the mode only saves others the attempt.
+        let file = SocketFile {
+            mode: 0o600,
+            group: None,
+        };
+        let listener = listen_unix(path, file).map_err(|source| {
             if source.kind() == io::ErrorKind::AddrInUse {
                 AdminSocketError::Taken { path: owned() }
             } else {
@@ -57,18 +62,10 @@ impl AdminSocket {
                 }
             }
         })?;
-        let socket = Self {
+        Ok(Self {
             path: owned(),
             listener,
-        };
-        // Peer credentials decide who is answered; the mode only saves others the attempt.
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|source| {
-            AdminSocketError::Listen {
-                path: owned(),
-                source,
-            }
-        })?;
-        Ok(socket)
+        })
     }
 
     /// Where it is.
@@ -91,6 +88,7 @@ impl Drop for AdminSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
 
     use super::*;

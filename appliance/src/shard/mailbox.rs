@@ -1,14 +1,18 @@
 //! What reaches a shard from outside: seats are made before the shards, so everybody has an address.
 
+use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use std::time::Instant;
 
 use runtime::{ListenAddress, Receiver, ReplySender, Sender, ShardId, TrySendError};
 
-use crate::config::{ListenerProof, ListenerSettings};
+use crate::config::ListenerSettings;
 
 /// Messages that may wait for one shard.
 ///
@@ -37,7 +41,7 @@ pub struct Directory {
 
 /// What one shard starts with.
 pub(crate) struct Seat {
-    pub(crate) listeners: Vec<(OwnedFd, ListenerProof)>,
+    pub(crate) listeners: Vec<(OwnedFd, ListenerSettings)>,
     pub(crate) mailbox: Receiver<ToShard>,
 }
 
@@ -46,6 +50,17 @@ pub struct Seats {
     // Taken once per shard at start; never on the data path.
     seats: Mutex<Vec<Option<Seat>>>,
     addresses: Vec<ListenAddress>,
+    _files: SocketFiles,
+}
+
+/// The files of our Unix sockets, which go with it.
+#[derive(Default)]
+struct SocketFiles(Vec<SocketFile>);
+
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: a successor may have put its own there.
+    identity: (u64, u64),
 }
 
 /// A listener that could not be opened.
@@ -65,15 +80,25 @@ impl Seats {
         count: usize,
         listeners: &[ListenerSettings],
     ) -> Result<(Self, Directory), BindError> {
+        for listener in listeners {
+            expect_free(&listener.address).map_err(|source| BindError {
+                address: listener.address.clone(),
+                source,
+            })?;
+        }
+        let mut files = SocketFiles::default();
         let mut addresses = Vec::new();
-        let mut sockets: Vec<Vec<(OwnedFd, ListenerProof)>> =
+        let mut sockets: Vec<Vec<(OwnedFd, ListenerSettings)>> =
             (0..count).map(|_| Vec::new()).collect();
         for listener in listeners {
             let fail = |source| BindError {
                 address: listener.address.clone(),
                 source,
             };
-            let (bound, first) = bind(&listener.address).map_err(fail)?;
+            let (bound, first) = bind(listener).map_err(fail)?;
+            if let ListenAddress::Unix(path) = &bound {
+                files.0.push(SocketFile::at(path).map_err(fail)?);
+            }
             let Some((first_shard, other_shards)) = sockets.split_first_mut() else {
                 break;
             };
@@ -84,9 +109,9 @@ impl Seats {
                     // ... and a Unix socket is one, which all of them accept from.
                     ListenAddress::Unix(_) => first.try_clone(),
                 };
-                shard.push((socket.map_err(fail)?, listener.proof));
+                shard.push((socket.map_err(fail)?, listener.clone()));
             }
-            first_shard.push((first, listener.proof));
+            first_shard.push((first, listener.clone()));
             addresses.push(bound);
         }
         let (senders, receivers): (Vec<_>, Vec<_>) =
@@ -100,10 +125,12 @@ impl Seats {
             Self {
                 seats: Mutex::new(seats),
                 addresses,
+                _files: files,
             },
             Directory { shards: senders },
         ))
     }
+
     /// Where the listeners are, in the order of the configuration, ports settled.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
@@ -136,13 +163,52 @@ impl Directory {
     }
 }
 
-/// A listening socket, and where it listens once the kernel has chosen a port.
-fn bind(address: &ListenAddress) -> io::Result<(ListenAddress, OwnedFd)> {
-    let socket = runtime::listen_socket(address)?;
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let is_ours = identity(&file.path).is_ok_and(|found| found == file.identity);
+            if is_ours && let Err(error) = fs::remove_file(&file.path) {
+                tracing::warn!(path = %file.path.display(), %error, "a socket's file stays");
+            }
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Finds a port taken that the kernel would let us share: `SO_REUSEPORT` is for our shards, and
+/// another process of the same user that set it too would get a part of our connections.
+///
+/// Before anything of ours is bound, so that what is found is somebody else's.
+fn expect_free(address: &ListenAddress) -> io::Result<()> {
     match address {
-        ListenAddress::Unix(_) => Ok((address.clone(), socket)),
+        ListenAddress::Tcp(address) => TcpListener::bind(address).map(drop),
+        ListenAddress::Unix(_) => Ok(()),
+    }
+}
+
+/// A listening socket, and where it listens once the kernel has chosen a port.
+fn bind(listener: &ListenerSettings) -> io::Result<(ListenAddress, OwnedFd)> {
+    let address = &listener.address;
+    match address {
+        ListenAddress::Unix(path) => {
+            let socket = runtime::listen_unix(path, listener.file)?;
+            Ok((address.clone(), socket))
+        }
         ListenAddress::Tcp(_) => {
-            let socket = std::net::TcpListener::from(socket);
+            let socket = TcpListener::from(runtime::listen_socket(address)?);
             Ok((ListenAddress::Tcp(socket.local_addr()?), socket.into()))
         }
     }

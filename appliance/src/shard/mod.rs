@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
-use runtime::{Listener, PeerAddress, Published, ShardId};
+use runtime::{Listener, Published, ShardId};
 
-use crate::config::{ListenerProof, Snapshot};
+use crate::config::{ListenerSettings, Snapshot};
 use crate::connection::{self, Closed};
+use crate::downstream::origin::Origin;
 use crate::identity::TokenCache;
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
@@ -104,11 +105,12 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
     });
     follow_targets(&shard);
     let gate = Rc::new(Gate::default());
-    for (socket, proof) in listeners {
+    for (socket, settings) in listeners {
+        let settings = Rc::new(settings);
         let listener = Listener::from_fd(socket).map_err(ShardError::Listener)?;
         let shard = Rc::clone(&shard);
         let gate = Rc::clone(&gate);
-        runtime::spawn(async move { accept(&shard, listener, proof, &gate).await });
+        runtime::spawn(async move { accept(&shard, listener, &settings, &gate).await });
     }
     loop {
         match mailbox.recv().await {
@@ -157,7 +159,12 @@ fn follow_targets(shard: &Rc<Shard>) {
 }
 
 /// Accepts until the gate is closed. A handshake never keeps it from the next connection.
-async fn accept(shard: &Rc<Shard>, mut listener: Listener, proof: ListenerProof, gate: &Gate) {
+async fn accept(
+    shard: &Rc<Shard>,
+    mut listener: Listener,
+    settings: &Rc<ListenerSettings>,
+    gate: &Gate,
+) {
     while let Some(accepted) = gate.accept(&mut listener).await {
         let socket = match accepted {
             Ok(socket) => socket,
@@ -167,16 +174,14 @@ async fn accept(shard: &Rc<Shard>, mut listener: Listener, proof: ListenerProof,
             }
         };
         let peer = socket.peer_address();
-        let address = match peer {
-            PeerAddress::Tcp(address) => Some(address.ip()),
-            PeerAddress::Unix => None,
-        };
         let limits = shard.snapshot().limits;
-        let entered = shard.entrance.enter(
-            address,
-            limits.unauthenticated,
-            limits.unauthenticated_per_address,
-        );
+        let mut entered = shard.entrance.enter(limits.unauthenticated);
+        if !settings.proxy_protocol.trust(peer) {
+            entered = entered.and_then(|mut place| {
+                place.belongs_to(peer, limits.unauthenticated_per_address)?;
+                Ok(place)
+            });
+        }
         // Turned away without a word: words would cost what the bound saves.
         let Ok(place) = entered else {
             continue;
@@ -184,14 +189,24 @@ async fn accept(shard: &Rc<Shard>, mut listener: Listener, proof: ListenerProof,
         // Without keepalive a half-open peer is noticed later, by the write deadline.
         drop(socket.set_keepalive(&KEEPALIVE));
         let shard = Rc::clone(shard);
+        let settings = Rc::clone(settings);
         runtime::spawn(async move {
-            match connection::serve(&shard, proof, socket, place).await {
+            let arrival = match connection::arrive(&shard, &settings, socket, place).await {
+                Ok(Some(arrival)) => arrival,
+                Ok(None) => return,
+                Err(error) => {
+                    shard.note_failed_greeting(Origin::direct(peer), &error);
+                    return;
+                }
+            };
+            let peer = arrival.origin();
+            match connection::serve(&shard, settings.proof, arrival).await {
                 Ok(Closed::Cancel | Closed::Left) => {}
                 Ok(Closed::Refused(refusal)) => {
-                    tracing::warn!(peer = %Peer(peer), reason = %refusal, "login refused");
+                    tracing::warn!(%peer, reason = %refusal, "login refused");
                 }
                 Ok(Closed::Session(end)) => {
-                    tracing::info!(peer = %Peer(peer), reason = %end, "session ended");
+                    tracing::info!(%peer, reason = %end, "session ended");
                 }
                 Err(error) => shard.note_failed_greeting(peer, &error),
             }
@@ -320,12 +335,12 @@ impl Shard {
     }
 
     /// One line for the first of many peers that broke off during login, and for their number.
-    fn note_failed_greeting(&self, peer: PeerAddress, error: &GreetError) {
+    fn note_failed_greeting(&self, peer: Origin, error: &GreetError) {
         let (since, count) = self.failed_greetings.get();
         let now = runtime::now();
         if count == 0 || now.duration_since(since) >= FAILURES_EVERY {
             self.failed_greetings.set((now, 1));
-            tracing::warn!(peer = %Peer(peer), %error, also = count.saturating_sub(1), "login failed");
+            tracing::warn!(%peer, %error, also = count.saturating_sub(1), "login failed");
         } else {
             self.failed_greetings.set((since, count + 1));
         }
@@ -352,15 +367,3 @@ async fn tell_target(session: SessionId, target: &CancelHandle, deadline: Instan
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel gave no random bytes")]
 pub(crate) struct NoRandomness;
-
-/// A peer's address in a log line.
-pub(crate) struct Peer(pub(crate) PeerAddress);
-
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            PeerAddress::Tcp(address) => write!(f, "{address}"),
-            PeerAddress::Unix => f.write_str("unix"),
-        }
-    }
-}

@@ -336,10 +336,12 @@ fn template() -> PathBuf {
         ])
         .arg(&data)
         .current_dir("/"));
-    let staged = kept.with_extension(std::process::id().to_string());
+    // Named after the directory, which no other thread or process has.
+    let unique = fresh.path().extension().expect("a suffix").to_owned();
+    let staged = kept.with_extension(unique);
     run(Command::new("cp").arg("-a").arg(&data).arg(&staged));
     if fs::rename(&staged, &kept).is_err() {
-        // Another process was faster; its template is as good.
+        // Another was faster; its template is as good.
         fs::remove_dir_all(&staged).unwrap();
     }
     kept

@@ -18,13 +18,13 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runtime::ListenAddress;
+use runtime::{ListenAddress, SocketFile};
 use rustls::ServerConfig;
 use toml::Spanned;
 use tracing::Level;
 
 use self::reader::{Reader, read_source};
-use super::file::{self, File, Listener, span_of};
+use super::file::{self, File, Listener, ListenerTable, span_of};
 use super::keys;
 use super::problem::{Problem, Source, of_file};
 use super::snapshot::{
@@ -33,6 +33,7 @@ use super::snapshot::{
 };
 use super::state::{StateDirectory, Writing};
 use crate::downstream::certificate::Certificate;
+use crate::downstream::proxies::{TrustedProxies, TrustedProxy};
 use crate::identity::{Authenticators, SessionLifetime};
 use crate::recorder::{Durability, RecordingSettings};
 use crate::upstream::TargetSettings;
@@ -290,37 +291,81 @@ fn listeners(reader: &mut Reader<'_>, written: &File) -> Vec<ListenerSettings> {
     let Some(list) = &written.listen.postgres else {
         let default = reader::text_or_default(None, &keys::LISTEN_POSTGRES);
         let address = listen_address(reader, default, 0..0);
-        let proof = ListenerProof::Password;
         return address
-            .map(|address| ListenerSettings { address, proof })
+            .and_then(|address| listener(reader, address, None))
             .into_iter()
             .collect();
     };
     let mut listeners: Vec<ListenerSettings> = Vec::new();
     for entry in list.get_ref() {
-        let (address, proof, at) = match entry.get_ref() {
+        let (address, table, at) = match entry.get_ref() {
             Listener::Address(address) => (address, None, entry.span()),
-            Listener::Table(table) => (
-                table.address.get_ref(),
-                table.proof.as_ref(),
-                table.address.span(),
-            ),
+            Listener::Table(table) => (table.address.get_ref(), Some(table), table.address.span()),
         };
-        let proof = reader.choice(proof, &keys::LISTEN_POSTGRES_PROOF, &PROOFS);
-        let address = listen_address(reader, address, at.clone());
-        let (Some(address), Some(proof)) = (address, proof) else {
+        let Some(settings) = listen_address(reader, address, at.clone())
+            .and_then(|address| listener(reader, address, table))
+        else {
             continue;
         };
-        let any_port = matches!(&address, ListenAddress::Tcp(address) if address.port() == 0);
-        if !any_port && listeners.iter().any(|other| other.address == address) {
+        let any_port =
+            matches!(&settings.address, ListenAddress::Tcp(address) if address.port() == 0);
+        let is_taken = |other: &ListenerSettings| other.address == settings.address;
+        if !any_port && listeners.iter().any(is_taken) {
             reader.problem(at, "this address is in the list twice");
         }
-        listeners.push(ListenerSettings { address, proof });
+        listeners.push(settings);
     }
     if list.get_ref().is_empty() {
         reader.problem(list.span(), "without a listener nobody can connect");
     }
     listeners
+}
+
+/// A listener with what its table says, if it is written as one.
+fn listener(
+    reader: &mut Reader<'_>,
+    address: ListenAddress,
+    table: Option<&ListenerTable>,
+) -> Option<ListenerSettings> {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    let proof = table.and_then(|table| table.proof.as_ref());
+    let proof = reader.choice(proof, &keys::LISTEN_POSTGRES_PROOF, &PROOFS)?;
+    let proxies = table.and_then(|table| table.proxy_protocol.as_ref());
+    let mode = table.and_then(|table| table.mode.as_ref());
+    let group = table.and_then(|table| table.group.as_ref());
+    for of_unix in [mode, group].into_iter().flatten().filter(|_| !is_unix) {
+        reader.problem(of_unix.span(), "only a Unix socket has a file");
+    }
+    Some(ListenerSettings {
+        address,
+        proof,
+        proxy_protocol: trusted_proxies(reader, proxies, is_unix),
+        file: SocketFile {
+            mode: reader.mode(mode, &keys::LISTEN_POSTGRES_MODE),
+            group: group.and_then(|group| reader.group(group)),
+        },
+    })
+}
+
+fn trusted_proxies(
+    reader: &mut Reader<'_>,
+    written: Option<&Spanned<Vec<file::Text>>>,
+    is_unix: bool,
+) -> TrustedProxies {
+    let mut proxies = Vec::new();
+    for text in written.map(Spanned::get_ref).into_iter().flatten() {
+        match text.get_ref().parse::<TrustedProxy>() {
+            Ok(proxy) if proxy.fits_unix() == is_unix => proxies.push(proxy),
+            Ok(_) if is_unix => reader.problem(text.span(), "peers of a Unix socket are `unix`"),
+            Ok(_) => reader.problem(text.span(), "no peer of this listener is `unix`"),
+            Err(error) => reader.error(text.span(), &error),
+        }
+    }
+    if let Some(written) = written.filter(|written| written.get_ref().is_empty()) {
+        let message = "an empty list trusts nobody; leave `proxy_protocol` out";
+        reader.problem(written.span(), message);
+    }
+    TrustedProxies::new(proxies)
 }
 
 fn listen_address(

@@ -99,6 +99,22 @@ impl<'s> Reader<'s> {
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
+    /// Permission bits of a file.
+    pub(super) fn mode(&mut self, value: Option<&Text>, key: &Key) -> u32 {
+        self.parse(value, key, values::mode).unwrap_or_default()
+    }
+
+    /// A group of this machine, by name or number.
+    pub(super) fn group(&mut self, value: &Text) -> Option<u32> {
+        match values::group(value.get_ref()) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                self.error(value.span(), &error);
+                None
+            }
+        }
+    }
+
     /// The value or the key's default, which must be in `table`.
     pub(super) fn choice<T: Copy>(
         &mut self,

@@ -101,6 +101,11 @@ fn without_a_file_the_defaults_hold() {
     let listener = ListenerSettings {
         address: tcp("127.0.0.1:6432"),
         proof: ListenerProof::Password,
+        proxy_protocol: TrustedProxies::default(),
+        file: SocketFile {
+            mode: 0o777,
+            group: None,
+        },
     };
     assert_eq!(snapshot.listeners, [listener]);
     assert_eq!(
@@ -166,7 +171,11 @@ fn a_file_that_was_named_must_exist() {
 fn every_setting_changes_what_it_names() {
     let loaded = loaded(
         r#"
-        listen.postgres = ["[::]:6432", { address = "unix:/run/pg", proof = "oauthbearer" }]
+        listen.postgres = [
+            "[::]:6432",
+            { address = "unix:/run/pg", proof = "oauthbearer", mode = "0660", group = "4711" },
+            { address = "[::]:6433", proxy_protocol = ["10.0.0.0/8", "2001:db8::1"] },
+        ]
         listen.admin = "admin/sock"
         runtime.shards = 3
         state.directory = "var"
@@ -193,18 +202,31 @@ fn every_setting_changes_what_it_names() {
         "#,
     );
     let snapshot = &loaded.snapshot;
-    let listeners: Vec<(String, ListenerProof)> = snapshot
-        .listeners
-        .iter()
-        .map(|l| (l.address.to_string(), l.proof))
-        .collect();
-    assert_eq!(
-        listeners,
-        [
-            ("[::]:6432".to_owned(), ListenerProof::Password),
-            ("/run/pg".to_owned(), ListenerProof::OauthBearer)
-        ]
-    );
+    let by_default = ListenerSettings {
+        address: tcp("[::]:6432"),
+        proof: ListenerProof::Password,
+        proxy_protocol: TrustedProxies::default(),
+        file: SocketFile {
+            mode: 0o777,
+            group: None,
+        },
+    };
+    let unix = ListenerSettings {
+        address: ListenAddress::Unix("/run/pg".into()),
+        proof: ListenerProof::OauthBearer,
+        file: SocketFile {
+            mode: 0o660,
+            group: Some(4711),
+        },
+        ..by_default.clone()
+    };
+    let networks = ["10.0.0.0/8", "2001:db8::1"];
+    let proxied = ListenerSettings {
+        address: tcp("[::]:6433"),
+        proxy_protocol: TrustedProxies::new(networks.map(|n| n.parse().unwrap()).to_vec()),
+        ..by_default.clone()
+    };
+    assert_eq!(snapshot.listeners, [by_default, unix, proxied]);
     assert!(loaded.startup.admin_socket.ends_with("admin/sock"));
     assert!(loaded.startup.admin_socket.is_absolute(), "beside the file");
     assert_eq!(loaded.startup.shards.map(NonZero::get), Some(3));
@@ -310,6 +332,42 @@ fn mistakes_are_named_with_their_place() {
         (
             "listen.postgres = ['localhost:1']",
             "sallyport.toml:1:20: expected `ADDRESS:PORT` such as",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', mode = '0660' }]",
+            "sallyport.toml:1:49: only a Unix socket has a file",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', group = 'root' }]",
+            "sallyport.toml:1:50: only a Unix socket has a file",
+        ),
+        (
+            "listen.postgres = [{ address = 'unix:/x', mode = '66' }]",
+            "sallyport.toml:1:50: expected permissions in octal such as `0660`",
+        ),
+        (
+            "listen.postgres = [{ address = 'unix:/x', group = 'no-such-group' }]",
+            "sallyport.toml:1:51: no such group on this machine",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', proxy_protocol = ['10.0.0.1/8'] }]",
+            "sallyport.toml:1:60: the network has bits set behind its length of 8",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', proxy_protocol = ['10.0.0.0/8', 'lb'] }]",
+            "sallyport.toml:1:74: expected a network such as",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', proxy_protocol = ['unix'] }]",
+            "sallyport.toml:1:60: no peer of this listener is `unix`",
+        ),
+        (
+            "listen.postgres = [{ address = 'unix:/x', proxy_protocol = ['10.0.0.0/8'] }]",
+            "sallyport.toml:1:61: peers of a Unix socket are `unix`",
+        ),
+        (
+            "listen.postgres = [{ address = '[::]:1', proxy_protocol = [] }]",
+            "sallyport.toml:1:59: an empty list trusts nobody",
         ),
         (
             "listen.postgres = ['unix:x']",

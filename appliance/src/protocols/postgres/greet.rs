@@ -24,15 +24,17 @@ use codecs::postgres::{
     DecodeError, Decoded, EncodeError, Frontend, FrontendDecoder, FrontendPiece, ProtocolVersion,
     StartupPacket, TransactionStatus,
 };
-use runtime::{Chunk, PeerAddress, Stream};
+use runtime::{Chunk, Stream};
 use zeroize::Zeroizing;
 
 use super::refuse::LoginRefusal;
 use super::settings::{self, WishRefused, Wishes};
 use crate::config::{ListenerProof, Snapshot};
 use crate::connection::Ended;
+use crate::downstream::origin::{Origin, OriginError};
 use crate::relay::inbound::Inbound;
 use crate::shard::NoRandomness;
+use crate::shard::entrance::TurnedAway;
 use crate::transport::{self, HandshakeError, Transport};
 
 /// Bytes of the secret in `BackendKeyData` for protocol 3.2; 3.0 has room for four.
@@ -45,7 +47,7 @@ pub(crate) struct Greeting {
     inbound: Inbound,
     decoder: FrontendDecoder,
     version: ProtocolVersion,
-    peer: PeerAddress,
+    origin: Origin,
     /// A token may cross: TLS, loopback or a Unix socket.
     private: bool,
     /// A SASL exchange is open: a failed proof has to end it before the error is said.
@@ -73,6 +75,10 @@ pub(crate) struct CancelKey {
 /// Why there was no session, short of a refusal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GreetError {
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error("turned away: {0}")]
+    TurnedAway(#[from] TurnedAway),
     #[error("the peer sent what is not PostgreSQL: {0}")]
     Malformed(#[from] DecodeError),
     #[error("the peer asked twice for encryption")]
@@ -98,19 +104,18 @@ pub(crate) async fn close(mut transport: Transport, deadline: Instant) {
     drop(transport.flush(deadline).await);
 }
 
-/// Reads up to the request that says what the peer wants.
+/// Reads up to the request that says what the peer wants. `inbound` has what arrived already.
 ///
 /// # Errors
 /// `GreetError`; nothing was promised to the peer yet, so the connection is just closed.
 pub(crate) async fn open(
     stream: Stream,
+    mut inbound: Inbound,
+    origin: Origin,
     snapshot: &Snapshot,
     deadline: Instant,
 ) -> Result<Opening, GreetError> {
-    let peer = stream.peer_address();
-    let is_local = stream.is_loopback_or_unix();
     let mut transport = Transport::Plain(stream);
-    let mut inbound = Inbound::default();
     let mut asked = Asked::default();
     loop {
         if inbound.unread().is_empty() {
@@ -178,12 +183,12 @@ pub(crate) async fn open(
                 let wishes = settings::read(&message);
                 inbound.advance(length);
                 let greeting = Greeting {
-                    private: is_local || transport.is_encrypted(),
+                    private: origin.is_local() || transport.is_encrypted(),
                     decoder: FrontendDecoder::new(snapshot.limits.wire),
                     transport,
                     inbound,
                     version,
-                    peer,
+                    origin,
                     sasl: false,
                     scratch,
                 };
@@ -201,8 +206,8 @@ struct Asked {
 }
 
 impl Greeting {
-    pub(crate) fn peer(&self) -> PeerAddress {
-        self.peer
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Asks for the claim and reads it.
