@@ -285,10 +285,16 @@ impl Session {
             target,
             login_unix,
         } = self;
-        let secret = shard.random_bytes(greeting.secret_bytes())?;
+        let secret = shard.session_secret(greeting.secret_bytes())?;
         let reserved = shard.random_name()?;
-        let registration =
-            shard.register(recorder.session(), secret.clone(), lease.cancel_handle());
+        // A server without cancel names no process; its clients are told 0.
+        let process_id = lease.process_id().unwrap_or(0);
+        let registration = shard.register(
+            recorder.session(),
+            process_id,
+            secret.clone(),
+            lease.cancel_handle(),
+        );
         let Some(registration) = registration else {
             recorder.end(EndReason::UpstreamUnavailable);
             lease.finish(Outcome::Clean);
@@ -304,8 +310,7 @@ impl Session {
             "session opened",
         );
         let parameters = lease.parameters().iter();
-        let (agent, inbound, frontend) =
-            greeting.welcome(parameters, registration.process_id, &secret)?;
+        let (agent, inbound, frontend) = greeting.welcome(parameters, process_id, &secret)?;
         let lifetime = proven.session_deadline(login_unix, snapshot.session.lifetime);
         let left = lifetime.saturating_sub(login_unix);
         let times = crate::relay::Times {

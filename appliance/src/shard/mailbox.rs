@@ -144,6 +144,11 @@ impl Seats {
 }
 
 impl Directory {
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Sends to one shard.
     ///
     /// # Errors

@@ -248,15 +248,22 @@ impl Shard {
     pub(crate) fn register(
         &self,
         id: SessionId,
+        process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
     ) -> Option<Registration> {
         let is_full = self.sessions.alive() >= self.snapshot().limits.sessions;
-        if is_full {
-            None
-        } else {
-            self.sessions.register(self.id, id, secret, cancel)
-        }
+        (!is_full).then(|| self.sessions.register(id, process_id, secret, cancel))
+    }
+
+    /// The secret of a session on this shard, for `BackendKeyData`.
+    ///
+    /// # Errors
+    /// As [`Self::random_bytes`].
+    pub(crate) fn session_secret(&self, bytes: usize) -> Result<Vec<u8>, NoRandomness> {
+        let mut secret = self.random_bytes(bytes)?;
+        sessions::mark_secret(&mut secret, self.id, self.directory.shards());
+        Ok(secret)
     }
 
     /// Bytes that nobody can guess.
@@ -284,7 +291,7 @@ impl Shard {
 
     /// Carries a `CancelRequest` to the shard whose session it names, and waits until it is done.
     pub(crate) async fn route_cancel(&self, key: CancelKey, deadline: Instant) {
-        match sessions::shard_of(key.process_id) {
+        match sessions::shard_of(&key.secret, self.directory.shards()) {
             Some(owner) if owner == self.id => {
                 self.cancel(key.process_id, &key.secret, deadline).await;
             }

@@ -1,9 +1,11 @@
 //! The sessions alive on one shard, and how to reach one from outside its task.
 //!
-//! A session is found by its slot, which is the low part of the process id that
-//! the client got in `BackendKeyData`; the high part names the shard.
+//! A session is found by what its client got in `BackendKeyData`: the process id is that of the
+//! server's own process, as `pg_backend_pid()` and notifications have it, and the secret, which
+//! is ours, also says which shard the session is on.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,18 +17,19 @@ use runtime::{DeadlinePassed, ShardId};
 use crate::recorder::SessionId;
 use crate::upstream::CancelHandle;
 
-/// Bits of a process id that hold the slot; the rest, short of the sign, hold the shard.
-const SLOT_BITS: u32 = 20;
+/// Bytes at the front of a secret whose remainder by the number of shards is the shard.
+///
+/// It costs a secret of protocol 3.0, which has four bytes, the logarithm of that number in bits.
+const SHARD_BYTES: usize = 4;
 
-/// Most sessions on one shard: as many as the slot has room for.
-const SLOTS_MAX: usize = 1 << SLOT_BITS;
+/// Where a session is kept: two targets may have processes of the same number.
+type Place = (u32, u64);
 
 /// Per shard.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    slots: RefCell<Vec<Option<Rc<Session>>>>,
-    free: RefCell<Vec<usize>>,
-    alive: Cell<usize>,
+    alive: RefCell<BTreeMap<Place, Rc<Session>>>,
+    registered: Cell<u64>,
     /// Woken when the last session leaves.
     emptied: RefCell<Option<Waker>>,
 }
@@ -58,20 +61,19 @@ pub(crate) enum Signal {
 #[must_use]
 pub(crate) struct Registration {
     sessions: Rc<Sessions>,
-    slot: usize,
-    pub(crate) process_id: u32,
+    place: Place,
     pub(crate) session: Rc<Session>,
 }
 
 impl Sessions {
-    /// Registers a session; `None` when every slot is taken.
+    /// Registers a session. `process_id` is that of the server's process.
     pub(crate) fn register(
         self: &Rc<Self>,
-        shard: ShardId,
         id: SessionId,
+        process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
-    ) -> Option<Registration> {
+    ) -> Registration {
         let session = Rc::new(Session {
             id,
             secret,
@@ -81,38 +83,28 @@ impl Sessions {
             running: Cell::new(false),
             cancelled: Cell::new(false),
         });
-        let mut slots = self.slots.borrow_mut();
-        let slot = self.free.borrow_mut().pop().unwrap_or(slots.len());
-        if slot >= SLOTS_MAX {
-            return None;
-        }
-        if slot == slots.len() {
-            slots.push(None);
-        }
-        *slots.get_mut(slot)? = Some(Rc::clone(&session));
-        self.alive.set(self.alive.get() + 1);
-        let process_id = (u32::from(shard.0) << SLOT_BITS) | u32::try_from(slot).ok()?;
-        Some(Registration {
+        let place = (process_id, self.registered.get());
+        self.registered.set(self.registered.get() + 1);
+        self.alive.borrow_mut().insert(place, Rc::clone(&session));
+        Registration {
             sessions: Rc::clone(self),
-            slot,
-            process_id,
+            place,
             session,
-        })
+        }
     }
 
     /// The session that a `CancelRequest` names, if the secret is right.
     pub(crate) fn cancellable(&self, process_id: u32, secret: &[u8]) -> Option<Rc<Session>> {
-        let slot = usize::try_from(process_id).ok()? & (SLOTS_MAX - 1);
-        let slots = self.slots.borrow();
-        let session = slots.get(slot)?.as_ref()?;
-        let same = same_secret(&session.secret, secret);
-        same.then(|| Rc::clone(session))
+        let alive = self.alive.borrow();
+        let mut named = alive.range((process_id, 0)..=(process_id, u64::MAX));
+        let (_, session) = named.find(|(_, session)| same_secret(&session.secret, secret))?;
+        Some(Rc::clone(session))
     }
 
     /// Signals every session.
     pub(crate) fn signal_all(&self, signal: Signal) {
         // Copied out: a woken session may end and leave while we go through them.
-        let sessions: Vec<Rc<Session>> = self.slots.borrow().iter().flatten().cloned().collect();
+        let sessions: Vec<Rc<Session>> = self.alive.borrow().values().cloned().collect();
         for session in sessions {
             session.signal(signal);
         }
@@ -124,7 +116,7 @@ impl Sessions {
     /// `DeadlinePassed` while some are.
     pub(crate) async fn emptied(&self, deadline: Instant) -> Result<(), DeadlinePassed> {
         let empty = poll_fn(|context| {
-            if self.alive.get() == 0 {
+            if self.alive.borrow().is_empty() {
                 return Poll::Ready(());
             }
             *self.emptied.borrow_mut() = Some(context.waker().clone());
@@ -135,13 +127,32 @@ impl Sessions {
 
     /// How many sessions are alive.
     pub(crate) fn alive(&self) -> usize {
-        self.alive.get()
+        self.alive.borrow().len()
     }
 }
 
-/// The shard that handed out `process_id`.
-pub(crate) fn shard_of(process_id: u32) -> Option<ShardId> {
-    u16::try_from(process_id >> SLOT_BITS).ok().map(ShardId)
+/// Makes `secret` say that its session is on `shard`, one of `shards`.
+pub(crate) fn mark_secret(secret: &mut [u8], shard: ShardId, shards: usize) {
+    let Some(front) = secret.first_chunk_mut::<SHARD_BYTES>() else {
+        return;
+    };
+    let (Ok(shards), shard) = (u32::try_from(shards), u32::from(shard.0)) else {
+        return;
+    };
+    let number = u32::from_be_bytes(*front);
+    let multiple = number - number.checked_rem(shards).unwrap_or(0);
+    let marked = multiple.checked_add(shard);
+    // The last multiple may have no room for every shard behind it.
+    *front = marked
+        .unwrap_or_else(|| multiple - shards + shard)
+        .to_be_bytes();
+}
+
+/// The shard that handed out `secret`, if any of `shards` did.
+pub(crate) fn shard_of(secret: &[u8], shards: usize) -> Option<ShardId> {
+    let front = secret.first_chunk::<SHARD_BYTES>()?;
+    let shard = u32::from_be_bytes(*front).checked_rem(u32::try_from(shards).ok()?)?;
+    u16::try_from(shard).ok().map(ShardId)
 }
 
 impl Session {
@@ -192,16 +203,61 @@ impl Session {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(slot) = self.sessions.slots.borrow_mut().get_mut(self.slot) {
-            *slot = None;
-        }
-        self.sessions.free.borrow_mut().push(self.slot);
-        let alive = self.sessions.alive.get() - 1;
-        self.sessions.alive.set(alive);
-        if alive == 0
+        let mut alive = self.sessions.alive.borrow_mut();
+        alive.remove(&self.place);
+        if alive.is_empty()
             && let Some(waker) = self.sessions.emptied.borrow_mut().take()
         {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_says_which_shard_it_is_of() {
+        for secret in [[0; 4], [1, 2, 3, 4], [255; 4], [255, 255, 255, 250]] {
+            for shards in [1, 2, 3, 7, 512] {
+                for shard in 0..shards {
+                    let shard = ShardId(u16::try_from(shard).unwrap());
+                    let mut marked = secret;
+                    mark_secret(&mut marked, shard, shards);
+                    assert_eq!(
+                        shard_of(&marked, shards),
+                        Some(shard),
+                        "{secret:?} {shards}"
+                    );
+                }
+            }
+        }
+        assert_eq!(shard_of(&[1, 2, 3], 2), None);
+        assert_eq!(shard_of(&[1, 2, 3, 4], 0), None);
+    }
+
+    #[test]
+    fn of_two_sessions_with_processes_of_one_number_the_secret_tells() {
+        let sessions = Rc::new(Sessions::default());
+        let register = |process_id, secret: &[u8]| {
+            sessions.register(
+                SessionId::from_bytes([0; 16]),
+                process_id,
+                secret.to_vec(),
+                None,
+            )
+        };
+        let one = register(7, b"one!");
+        let other = register(7, b"two!");
+        let _neighbour = register(8, b"one!");
+        let found = |process_id, secret: &[u8]| sessions.cancellable(process_id, secret);
+        assert!(Rc::ptr_eq(&found(7, b"one!").unwrap(), &one.session));
+        assert!(Rc::ptr_eq(&found(7, b"two!").unwrap(), &other.session));
+        assert!(found(8, b"two!").is_none());
+        assert!(found(9, b"one!").is_none());
+        drop(one);
+        assert!(found(7, b"one!").is_none());
+        assert_eq!(sessions.alive(), 2);
     }
 }
