@@ -315,7 +315,7 @@ impl Session {
         let left = lifetime.saturating_sub(login_unix);
         let times = crate::relay::Times {
             ends: runtime::now() + std::time::Duration::from_secs(left),
-            idle: snapshot.session.idle,
+            silence: snapshot.session.silence,
             write_stall: snapshot.limits.write_deadline,
         };
         let exchange = Exchange::new(Opened {

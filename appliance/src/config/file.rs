@@ -96,6 +96,9 @@ pub(super) struct Limits {
     pub(super) login_deadline: Option<Text>,
     pub(super) write_deadline: Option<Text>,
     pub(super) message_bytes: Option<Text>,
+    pub(super) keepalive_idle: Option<Text>,
+    pub(super) keepalive_interval: Option<Text>,
+    pub(super) keepalive_probes: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,6 +106,7 @@ pub(super) struct Limits {
 pub(super) struct Session {
     pub(super) lifetime: Option<Text>,
     pub(super) idle: Option<Text>,
+    pub(super) idle_listening: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -168,13 +168,29 @@ keys! {
         Kind::Bytes { min: 64 * 1024, max: 1023 * MIB }, Value("16MiB"), Reload, "\"16MiB\"",
         "Longest statement or set of bound values that a client may send in one message. COPY data \
          and rows are not held whole and not bounded by it.";
+    LIMITS_KEEPALIVE_IDLE: "limits.keepalive_idle",
+        Kind::Duration { min_ms: SECOND, max_ms: 9 * 3600 * SECOND }, Value("1m"), Reload, "\"1m\"",
+        "How long an agent's TCP connection is silent before it is probed. Whole seconds count. It \
+         holds for connections made afterwards, as the two below.";
+    LIMITS_KEEPALIVE_INTERVAL: "limits.keepalive_interval",
+        Kind::Duration { min_ms: SECOND, max_ms: 9 * 3600 * SECOND }, Value("15s"), Reload,
+        "\"15s\"",
+        "Between two probes that get no answer.";
+    LIMITS_KEEPALIVE_PROBES: "limits.keepalive_probes", Kind::Count { min: 1, max: 127 },
+        Value("4"), Reload, "4",
+        "Unanswered probes after which the agent is gone and its session ends.";
 
     SESSION_LIFETIME: "session.lifetime", Kind::Duration { min_ms: 0, max_ms: 366 * DAY },
         Value("8h"), Reload, "\"8h\"",
         "A session ends this long after login. `0s`: when its token expires.";
     SESSION_IDLE: "session.idle", Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"),
         Reload, "\"30m\"",
-        "A session that sends nothing for this long is ended. `0s`: never.";
+        "A session that sends nothing for this long is ended. `0s`: never. A session that has sent \
+         `LISTEN` has a limit of its own, below.";
+    SESSION_IDLE_LISTENING: "session.idle_listening",
+        Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"), Reload, "\"24h\"",
+        "The same for a session that has sent `LISTEN`: waiting for notifications is its work. \
+         `0s`: never.";
 
     DRAIN_DEADLINE: "drain.deadline", Kind::Duration { min_ms: 0, max_ms: DAY }, Value("30s"),
         Reload, "\"30s\"",

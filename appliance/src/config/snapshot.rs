@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::{ListenAddress, SocketFile};
+use runtime::{Keepalive, ListenAddress, SocketFile};
 use rustls::ServerConfig;
 
 use super::state::StateDirectory;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
 use crate::recorder::RecordingSettings;
+use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
 
 /// What the shards serve by. Per process; a reload publishes another one.
@@ -48,14 +49,15 @@ pub struct Limits {
     pub login_deadline: Duration,
     /// How long bytes may wait for a peer that reads none.
     pub write_deadline: Duration,
+    /// How a peer that is gone without a word is noticed.
+    pub keepalive: Keepalive,
 }
 
 /// How long sessions last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionSettings {
     pub lifetime: SessionLifetime,
-    /// `None`: a session may be silent for ever.
-    pub idle: Option<Duration>,
+    pub(crate) silence: SilenceLimits,
 }
 
 /// One place where clients connect.

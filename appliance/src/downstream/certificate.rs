@@ -6,19 +6,20 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use ring::digest::{SHA256, digest};
-use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::{CertificateError as CertificateFault, ServerConfig};
 
 use crate::config::{Audience, Secret, StateDirectory, StateError};
-use crate::upstream::ALPN_POSTGRESQL;
+use crate::upstream::{ALPN_POSTGRESQL, check_validity};
 
 /// The own certificate in the state directory, for clients to use as `sslrootcert`.
 pub const OWN_CERTIFICATE_FILE: &str = "tls-certificate.pem";
@@ -101,6 +102,20 @@ impl Certificate {
             chain: vec![certificate],
             key,
         })
+    }
+
+    /// What is wrong with its dates at `now`, since 1970.
+    ///
+    /// Not an error: a clock that is wrong must not keep the appliance from starting, and clients
+    /// decide for themselves.
+    pub fn lapse(&self, now: Duration) -> Option<&'static str> {
+        let leaf = self.chain.first()?;
+        match check_validity(leaf, UnixTime::since_unix_epoch(now)) {
+            Err(CertificateFault::Expired) => Some("has expired"),
+            Err(CertificateFault::NotValidYet) => Some("is not valid yet"),
+            // What cannot be read is found when it is matched with its key.
+            Ok(()) | Err(_) => None,
+        }
     }
 
     /// SHA-256 of the leaf, as `openssl x509 -fingerprint -sha256` prints it.

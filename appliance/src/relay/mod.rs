@@ -38,7 +38,7 @@ pub(crate) struct Relay {
     flow: Flow,
     registration: Registration,
     lifetime: Timer,
-    idle: Option<Silence>,
+    silence: Option<Silence>,
     stall: Stall,
     configuration: Subscription<Snapshot>,
 }
@@ -46,8 +46,7 @@ pub(crate) struct Relay {
 /// How long a session may take.
 pub(crate) struct Times {
     pub(crate) ends: Instant,
-    /// Silence of the agent outside of running statements; `None`: as long as it likes.
-    pub(crate) idle: Option<Duration>,
+    pub(crate) silence: SilenceLimits,
     /// How long bytes may wait for an agent that reads none.
     pub(crate) write_stall: Duration,
 }
@@ -87,10 +86,18 @@ pub(crate) enum End {
     Fault(Fault),
 }
 
+/// How long an agent may say nothing outside of running statements; `None`: as long as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SilenceLimits {
+    pub(crate) idle: Option<Duration>,
+    /// Of one that waits for notifications, which is nothing else than to be silent.
+    pub(crate) listening: Option<Duration>,
+}
+
 /// Watches that an agent speaks.
 struct Silence {
     timer: Timer,
-    limit: Duration,
+    limits: SilenceLimits,
 }
 
 /// Watches that a reader reads.
@@ -117,10 +124,7 @@ impl Relay {
             flow: Flow::new(exchange, from_agent),
             registration,
             lifetime: Timer::at(times.ends),
-            idle: times.idle.map(|limit| Silence {
-                timer: Timer::at(now + limit),
-                limit,
-            }),
+            silence: Silence::watch(times.silence, now),
             stall: Stall {
                 timer: Timer::at(now + times.write_stall),
                 limit: times.write_stall,
@@ -200,19 +204,20 @@ impl Relay {
         let is_running = !self.flow.exchange().is_quiescent();
         self.registration.session.set_running(is_running);
         if turned.agent_spoke
-            && let Some(idle) = &mut self.idle
+            && let Some(silence) = &mut self.silence
         {
-            idle.timer.reset(runtime::now() + idle.limit);
+            silence.broken(self.flow.exchange().listens());
         }
         Ok(turned.moved)
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        if let Some(idle) = &mut self.idle {
+        if let Some(silence) = &mut self.silence {
+            let listens = self.flow.exchange().listens();
             if !self.flow.exchange().is_quiescent() {
-                idle.timer.reset(runtime::now() + idle.limit);
+                silence.broken(listens);
             }
-            if idle.timer.poll_expired(context).is_ready() {
+            if silence.poll_too_long(listens, context).is_ready() {
                 return Poll::Ready(End::Idle);
             }
         }
@@ -233,6 +238,37 @@ impl Relay {
             .timer
             .poll_expired(context)
             .map(|()| End::AgentStalled)
+    }
+}
+
+impl SilenceLimits {
+    fn limit(&self, listens: bool) -> Option<Duration> {
+        if listens { self.listening } else { self.idle }
+    }
+}
+
+impl Silence {
+    /// `None` when no silence is too long.
+    fn watch(limits: SilenceLimits, now: Instant) -> Option<Self> {
+        let first = limits.idle.or(limits.listening)?;
+        Some(Self {
+            timer: Timer::at(now + first),
+            limits,
+        })
+    }
+
+    /// The agent speaks, or waits for an answer.
+    fn broken(&mut self, listens: bool) {
+        if let Some(limit) = self.limits.limit(listens) {
+            self.timer.reset(runtime::now() + limit);
+        }
+    }
+
+    fn poll_too_long(&mut self, listens: bool, context: &mut Context<'_>) -> Poll<()> {
+        match self.limits.limit(listens) {
+            Some(_) => self.timer.poll_expired(context),
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -37,13 +37,6 @@ const LAST_WORDS: Duration = Duration::from_secs(6);
 /// How often broken-off logins get a line in the log.
 const FAILURES_EVERY: Duration = Duration::from_secs(10);
 
-/// Keepalive of agents' connections: a half-open one is noticed within two minutes.
-const KEEPALIVE: runtime::Keepalive = runtime::Keepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(15),
-    probes: 4,
-};
-
 /// Per shard.
 pub(crate) struct Shard {
     id: ShardId,
@@ -187,7 +180,7 @@ async fn accept(
             continue;
         };
         // Without keepalive a half-open peer is noticed later, by the write deadline.
-        drop(socket.set_keepalive(&KEEPALIVE));
+        drop(socket.set_keepalive(&limits.keepalive));
         let shard = Rc::clone(shard);
         let settings = Rc::clone(settings);
         runtime::spawn(async move {

@@ -28,3 +28,4 @@ pub use pool::{Lease, LeaseRequest, Outcome, Pools, TargetStatus};
 pub use session::{SessionSettings, SettingsError};
 pub use settings::{Address, Host, PoolSettings, TargetSettings};
 pub use tls::{ALPN_POSTGRESQL, ClientCertificate, Roots, Tls, TlsMode, TlsSetupError};
+pub(crate) use validity::check_validity;

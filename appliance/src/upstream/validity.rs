@@ -1,5 +1,5 @@
-//! When a certificate is valid, for those that rustls does not check: the ones that are trusted
-//! because they are configured, not because of who signed them.
+//! When a certificate is valid, for those that rustls does not check: our own, and the ones
+//! that are trusted because they are configured, not because of who signed them.
 //!
 //! Spec: RFC 5280, "Validity".
 
@@ -10,7 +10,7 @@ use super::der::{CONTEXT_0, Der, GENERALIZED_TIME, INTEGER, SEQUENCE, UTC_TIME};
 
 /// # Errors
 /// `NotValidYet`, `Expired`, or `BadEncoding` when it cannot be told.
-pub(super) fn check_validity(certificate: &[u8], now: UnixTime) -> Result<(), CertificateError> {
+pub(crate) fn check_validity(certificate: &[u8], now: UnixTime) -> Result<(), CertificateError> {
     let (not_before, not_after) = validity(certificate).ok_or(CertificateError::BadEncoding)?;
     let now = i64::try_from(now.as_secs()).map_err(|_| CertificateError::Expired)?;
     if now < not_before {

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use runtime::{ListenAddress, SocketFile};
+use runtime::{Keepalive, ListenAddress, SocketFile};
 use rustls::ServerConfig;
 use toml::Spanned;
 use tracing::Level;
@@ -36,6 +37,7 @@ use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::{TrustedProxies, TrustedProxy};
 use crate::identity::{Authenticators, SessionLifetime};
 use crate::recorder::{Durability, RecordingSettings};
+use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
 
 /// Largest configuration or policy file that is read, in bytes.
@@ -173,7 +175,7 @@ fn resolve(
     let limits = limits(&mut reader, &written);
     let session = session(&mut reader, &written);
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
-    let tls = tls(&mut reader, &written, &startup.state);
+    let tls = tls(&mut reader, &written, &startup.state, &mut warnings);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state);
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
@@ -433,19 +435,40 @@ fn limits(reader: &mut Reader<'_>, written: &File) -> Limits {
             .duration(limits.login_deadline.as_ref(), &keys::LIMITS_LOGIN_DEADLINE),
         write_deadline: reader
             .duration(limits.write_deadline.as_ref(), &keys::LIMITS_WRITE_DEADLINE),
+        keepalive: keepalive(reader, limits),
+    }
+}
+
+fn keepalive(reader: &mut Reader<'_>, limits: &file::Limits) -> Keepalive {
+    let probes = limits.keepalive_probes.as_ref();
+    let probes = reader.count(probes, &keys::LIMITS_KEEPALIVE_PROBES);
+    Keepalive {
+        idle: reader.duration(limits.keepalive_idle.as_ref(), &keys::LIMITS_KEEPALIVE_IDLE),
+        interval: reader.duration(
+            limits.keepalive_interval.as_ref(),
+            &keys::LIMITS_KEEPALIVE_INTERVAL,
+        ),
+        // The key's range ends at 127.
+        probes: u32::try_from(probes).unwrap_or(u32::MAX),
     }
 }
 
 fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
     let lifetime = reader.duration(written.session.lifetime.as_ref(), &keys::SESSION_LIFETIME);
     let idle = reader.duration(written.session.idle.as_ref(), &keys::SESSION_IDLE);
+    let listening = written.session.idle_listening.as_ref();
+    let listening = reader.duration(listening, &keys::SESSION_IDLE_LISTENING);
+    let unless_zero = |limit: Duration| (!limit.is_zero()).then_some(limit);
     SessionSettings {
         lifetime: if lifetime.is_zero() {
             SessionLifetime::UntilTokenExpires
         } else {
             SessionLifetime::AtMost(lifetime)
         },
-        idle: (!idle.is_zero()).then_some(idle),
+        silence: SilenceLimits {
+            idle: unless_zero(idle),
+            listening: unless_zero(listening),
+        },
     }
 }
 
@@ -454,6 +477,7 @@ fn tls(
     reader: &mut Reader<'_>,
     written: &File,
     state: &StateDirectory,
+    warnings: &mut Vec<Problem>,
 ) -> Option<(Arc<ServerConfig>, String)> {
     let (certificate, at) = match (&written.tls.certificate, &written.tls.key) {
         (Some(certificate), Some(key)) => {
@@ -477,8 +501,13 @@ fn tls(
             return None;
         }
     };
-    let served = certificate
-        .and_then(|certificate| Ok((certificate.server_config()?, certificate.fingerprint())));
+    let served = certificate.and_then(|certificate| {
+        if let Some(lapse) = certificate.lapse(runtime::unix_time()) {
+            let message = format!("the certificate {lapse}: clients that verify it are not served");
+            warnings.push(reader.source.problem(at.clone(), message));
+        }
+        Ok((certificate.server_config()?, certificate.fingerprint()))
+    });
     served.map_err(|error| reader.error(at, &error)).ok()
 }
 

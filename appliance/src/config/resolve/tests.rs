@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use super::*;
 use crate::identity::SessionLifetime;
@@ -117,6 +116,11 @@ fn without_a_file_the_defaults_hold() {
             sessions: 8192,
             login_deadline: Duration::from_secs(15),
             write_deadline: Duration::from_secs(60),
+            keepalive: Keepalive {
+                idle: Duration::from_secs(60),
+                interval: Duration::from_secs(15),
+                probes: 4,
+            },
         }
     );
     let lifetime = SessionLifetime::AtMost(Duration::from_secs(8 * 3600));
@@ -124,7 +128,10 @@ fn without_a_file_the_defaults_hold() {
         snapshot.session,
         SessionSettings {
             lifetime,
-            idle: None
+            silence: SilenceLimits {
+                idle: None,
+                listening: None
+            }
         }
     );
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(30));
@@ -187,9 +194,13 @@ fn every_setting_changes_what_it_names() {
         login_deadline = "2s"
         write_deadline = "1500ms"
         message_bytes = "1MiB"
+        keepalive_idle = "2m"
+        keepalive_interval = "3s"
+        keepalive_probes = 2
         [session]
         lifetime = "0s"
         idle = "30m"
+        idle_listening = "24h"
         [drain]
         deadline = "1s"
         [recording]
@@ -246,11 +257,19 @@ fn every_setting_changes_what_it_names() {
             sessions: 3,
             login_deadline: Duration::from_secs(2),
             write_deadline: Duration::from_millis(1500),
+            keepalive: Keepalive {
+                idle: Duration::from_secs(120),
+                interval: Duration::from_secs(3),
+                probes: 2,
+            },
         }
     );
-    let idle = Some(Duration::from_secs(1800));
+    let silence = SilenceLimits {
+        idle: Some(Duration::from_secs(1800)),
+        listening: Some(Duration::from_secs(24 * 3600)),
+    };
     let lifetime = SessionLifetime::UntilTokenExpires;
-    assert_eq!(snapshot.session, SessionSettings { lifetime, idle });
+    assert_eq!(snapshot.session, SessionSettings { lifetime, silence });
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(1));
     let recording = &loaded.startup.recording;
     assert_eq!(recording.journal_directory, Path::new("/rec/journal"));

@@ -41,6 +41,7 @@ pub(super) struct Statement {
     pub(super) changes_path: bool,
     pub(super) ends_transaction: bool,
     pub(super) taints: bool,
+    pub(super) listens: bool,
     pub(super) names_statements: bool,
 }
 
@@ -176,6 +177,10 @@ impl Statement {
                 .iter()
                 .flat_map(|profile| &profile.effects)
                 .any(leaves_traces),
+            listens: profiles
+                .iter()
+                .flat_map(|profile| &profile.effects)
+                .any(|effect| effect.class == Class::Listen),
             names_statements: profiles
                 .iter()
                 .any(|profile| profile.names != NamedStatementEffect::None),

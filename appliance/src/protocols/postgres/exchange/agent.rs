@@ -601,6 +601,7 @@ impl Exchange {
     /// Notes what a statement that is about to run changes in the session.
     fn note_effects(&mut self, statement: &Rc<Statement>, number: u64) {
         self.tainted |= statement.taints;
+        self.listens |= statement.listens;
         if statement.changes_path {
             self.path = Path::Unknown;
             self.path_is_transactional = true;

@@ -150,6 +150,8 @@ pub(crate) struct Exchange {
     held: Held,
     /// State may be left behind that no reset clears.
     tainted: bool,
+    /// It has asked for notifications, and may be waiting for one.
+    listens: bool,
     target_said_goodbye: bool,
     agent_is_mid_message: bool,
     swallows_fragment: bool,
@@ -247,6 +249,7 @@ impl Exchange {
             copy_fate: Fate::Drop,
             held: Held::default(),
             tainted: false,
+            listens: false,
             target_said_goodbye: false,
             agent_is_mid_message: false,
             swallows_fragment: false,
@@ -268,6 +271,11 @@ impl Exchange {
     /// Whether a reset clears everything that the session left on its upstream.
     pub(crate) fn is_reusable(&self) -> bool {
         !self.tainted && !self.target_said_goodbye
+    }
+
+    /// Whether the agent may be waiting for notifications.
+    pub(crate) fn listens(&self) -> bool {
+        self.listens
     }
 
     pub(crate) fn target_said_goodbye(&self) -> bool {
