@@ -13,7 +13,7 @@ use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{Decision, Operation, SearchPath, SessionContext};
 use runtime::Stream;
 
-use crate::config::{ListenerProof, ListenerSettings, Snapshot};
+use crate::config::{Destination, ListenerProof, ListenerSettings, Snapshot};
 use crate::downstream::origin::{self, Origin};
 use crate::identity::{self, Claim, Proven};
 use crate::protocols::postgres::exchange::{Exchange, Opened};
@@ -25,7 +25,7 @@ use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
 use crate::shard::Shard;
 use crate::shard::entrance::Place;
-use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, TargetSettings};
+use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings};
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ struct Session {
     attribution: Attribution,
     recorder: Recorder,
     lease: Lease,
-    target: Arc<TargetSettings>,
+    sought: policy::Target,
     login_unix: u64,
 }
 
@@ -207,14 +207,14 @@ async fn login(
     drop(place);
     progress.principal = Some(principal_note(&proven));
 
-    let target = snapshot
+    let Destination {
+        target,
+        database,
+        sought,
+    } = snapshot
         .targets
         .find(&wishes.database)
         .ok_or(LoginRefusal::NoTarget)?;
-    let target = Arc::clone(target);
-    let sought = policy::Target {
-        name: target.name.clone(),
-    };
     let admitted = snapshot.policy.admit(proven.principal(), &sought);
     let permit = admitted.map_err(LoginRefusal::NotAdmitted)?;
     let settings = allowed_settings(&snapshot, &permit, &wishes)?;
@@ -232,7 +232,7 @@ async fn login(
         shard.journal(),
         &SessionStart {
             principal: principal_note(&proven),
-            target: target.name.clone(),
+            target: sought.to_string(),
             protocol: "postgres".to_owned(),
             user: Some(wishes.user),
             application: wishes.application,
@@ -249,6 +249,7 @@ async fn login(
     let request = LeaseRequest {
         target: &target,
         account,
+        database: &database,
         settings: &settings,
         attribution: &attribution,
         deadline: runtime::now() + (target.pool.queue_deadline + target.pool.connect_deadline),
@@ -257,7 +258,11 @@ async fn login(
         Ok(lease) => lease,
         Err(error) => {
             recorder.end(EndReason::UpstreamUnavailable);
-            return Err(LoginRefusal::NoUpstream(error).into());
+            let refusal = match sought.database {
+                Some(_) if error.is_missing_database() => LoginRefusal::NoDatabase,
+                Some(_) | None => LoginRefusal::NoUpstream(error),
+            };
+            return Err(refusal.into());
         }
     };
     Ok(Session {
@@ -267,7 +272,7 @@ async fn login(
         attribution,
         recorder,
         lease,
-        target,
+        sought,
         login_unix,
     })
 }
@@ -282,7 +287,7 @@ impl Session {
             attribution,
             recorder,
             lease,
-            target,
+            sought,
             login_unix,
         } = self;
         let secret = shard.session_secret(greeting.secret_bytes())?;
@@ -306,7 +311,7 @@ impl Session {
             session = %recorder.session(),
             issuer = proven.principal().issuer,
             subject = proven.principal().subject,
-            target = target.name,
+            target = %sought,
             "session opened",
         );
         let parameters = lease.parameters().iter();
@@ -322,7 +327,7 @@ impl Session {
             snapshot,
             proven,
             permit,
-            target_name: target.name.as_str().into(),
+            sought,
             classifier: Rc::clone(shard.classifier()),
             frontend,
             attribution,

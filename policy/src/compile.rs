@@ -8,6 +8,7 @@ use std::fmt;
 use crate::class::{CLASSES, Class, ClassSet, EVERY_CLASS, GROUPS};
 use crate::pattern::{Candidate, Pattern};
 use crate::rule::{self, At, Problem, Reporter, Source, WrittenRule};
+use crate::target::{DATABASE_SEPARATOR, KnownTarget, Target};
 
 /// Stands for every group, and for every target.
 const EVERY: &str = "*";
@@ -79,11 +80,14 @@ impl fmt::Display for Version {
 impl Policy {
     /// Compiles the policy files.
     ///
-    /// `known_targets` are the names of the configured targets.
+    /// `known_targets` are the configured targets.
     ///
     /// # Errors
     /// All problems of all files, in their order. There is no partial policy.
-    pub fn compile(sources: &[Source], known_targets: &[&str]) -> Result<Compiled, Vec<Problem>> {
+    pub fn compile(
+        sources: &[Source],
+        known_targets: &[KnownTarget<'_>],
+    ) -> Result<Compiled, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut rules: Vec<(Rule, usize, std::ops::Range<usize>)> = Vec::new();
         let mut names: HashSet<String> = HashSet::new();
@@ -167,20 +171,13 @@ impl Policy {
 impl Rule {
     fn compile(
         written: WrittenRule,
-        known_targets: &[&str],
+        known_targets: &[KnownTarget<'_>],
         reporter: &mut Reporter<'_>,
     ) -> Option<Self> {
         let before = reporter.problems.len();
         let groups = words("groups", &written.groups, reporter, |_, _| {});
         let targets = words("targets", &written.targets, reporter, |target, reporter| {
-            if !known_targets.contains(&target.value.as_str()) {
-                reporter.report_word(
-                    &target.span,
-                    format!("no target is called `{}`", target.value),
-                    &target.value,
-                    known_targets.iter().copied(),
-                );
-            }
+            check_target(target, known_targets, reporter);
         });
         let lists = [&written.matches.tables, &written.matches.functions];
         let has_list = lists.iter().any(|list| list.is_some());
@@ -267,10 +264,12 @@ impl Rule {
             .is_none_or(|own| groups.iter().any(|group| own.contains(group)))
     }
 
-    pub(crate) fn is_about_target(&self, target: &str) -> bool {
-        self.targets
-            .as_ref()
-            .is_none_or(|targets| targets.contains(target))
+    pub(crate) fn is_about_target(&self, target: &Target) -> bool {
+        let Some(targets) = &self.targets else {
+            return true;
+        };
+        let with_database = target.with_database();
+        targets.contains(&target.name) || with_database.is_some_and(|word| targets.contains(&word))
     }
 
     /// Every effect that `other` allows is one that this rule denies.
@@ -285,7 +284,14 @@ impl Rule {
         self.deny
             && !other.deny
             && covers(&self.groups, &other.groups)
-            && covers(&self.targets, &other.targets)
+            && match (&self.targets, &other.targets) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(wide), Some(narrow)) => narrow.iter().all(|word| {
+                    let whole = word.split_once(DATABASE_SEPARATOR);
+                    wide.contains(word) || whole.is_some_and(|(target, _)| wide.contains(target))
+                }),
+            }
             && other
                 .classes
                 .iter()
@@ -343,6 +349,30 @@ fn patterns(
         }
     }
     Some(patterns)
+}
+
+/// The name of a configured target, or one of its databases where it has many.
+fn check_target(word: &At<String>, known: &[KnownTarget<'_>], reporter: &mut Reporter<'_>) {
+    let find = |name: &str| known.iter().find(|target| target.name == name);
+    if find(&word.value).is_some() {
+        return;
+    }
+    let in_target = word.value.split_once(DATABASE_SEPARATOR);
+    let in_target = in_target.and_then(|(name, database)| Some((find(name)?, database)));
+    let Some((target, database)) = in_target else {
+        reporter.report_word(
+            &word.span,
+            format!("no target is called `{}`", word.value),
+            &word.value,
+            known.iter().map(|target| target.name),
+        );
+        return;
+    };
+    let mut patterns = target.databases.iter();
+    if !patterns.any(|pattern| pattern.matches(database)) {
+        let message = format!("the target `{}` has no such database", target.name);
+        reporter.report(&word.span, message);
+    }
 }
 
 /// A list that no class of the rule has use for, and a rule whose empty lists leave nothing.

@@ -92,7 +92,7 @@ impl Policy {
         let rules = self.rules.iter().map(|rule| ConsideredRule {
             name: rule.name.clone(),
             deny: rule.deny,
-            applies: if !rule.is_about_target(&target.name) {
+            applies: if !rule.is_about_target(target) {
                 Applies::NotThisTarget
             } else if rule.is_about_some_of(&principal.groups) {
                 Applies::Yes
@@ -173,10 +173,12 @@ impl Policy {
             .iter()
             .filter_map(|group| self.by_group.get(group))
             .fold(self.for_everybody.clone(), Bits::or);
-        let by_target = match self.by_target.get(&target.name) {
-            Some(rules) => self.for_every_target.clone().or(rules),
-            None => self.for_every_target.clone(),
-        };
+        let with_database = target.with_database();
+        let by_target = [Some(&target.name), with_database.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|word| self.by_target.get(word))
+            .fold(self.for_every_target.clone(), Bits::or);
         by_group.and(&by_target)
     }
 

@@ -34,4 +34,4 @@ pub use guard::{GUARDS, Guard};
 pub use operation::{Operation, SearchPath, SessionContext};
 pub use principal::{Actor, Principal, Proof};
 pub use rule::{KEYS, Key, Problem, Source, Within};
-pub use target::Target;
+pub use target::{DATABASE_SEPARATOR, DatabasePattern, KnownTarget, Target};

@@ -93,7 +93,8 @@ pub const KEYS: &[Key] = &[
         within: Within::Rule,
         value: "list of strings",
         required: true,
-        meaning: "where: names of targets in the configuration; `*` is every target",
+        meaning: "where: names of targets in the configuration, or `TARGET/DATABASE` for one database of a \
+                  target with `databases`; `*` is every target",
     },
     Key {
         name: "allow",

@@ -28,7 +28,7 @@ pub(super) struct Explain {
     /// Who asks, by groups as rules name them
     #[arg(long, value_name = "GROUP,...", value_delimiter = ',', group = "who")]
     groups: Option<Vec<String>>,
-    /// Where the statement would run
+    /// Where the statement would run: the database name that an agent would ask for
     #[arg(long, value_name = "NAME")]
     target: String,
     /// The session's search_path, where it is known
@@ -54,13 +54,17 @@ impl Explain {
         let loaded = config::load(environment, Writing::Never, 0)?;
         let snapshot = &loaded.snapshot;
         let principal = self.principal(snapshot)?;
-        if snapshot.targets.find(&self.target).is_none() {
-            warn(&format!(
-                "no target is called {}; nobody is let in there",
-                self.target
-            ));
-        }
-        let target = Target { name: self.target };
+        let destination = snapshot.targets.find(&self.target);
+        let target = match destination {
+            Some(destination) => destination.sought,
+            None => {
+                warn(&format!(
+                    "no target is called {}; nobody is let in there",
+                    self.target
+                ));
+                Target::named(self.target)
+            }
+        };
         let text = statement(self.sql).map_err(ExplainError::Statement)?;
         let batch = profile(&text, &ProfileLimits::default());
         let admitted = snapshot.policy.admit(&principal, &target);

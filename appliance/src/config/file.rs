@@ -7,8 +7,8 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -151,8 +151,12 @@ pub(super) struct Issuer {
 pub(super) struct Target {
     pub(super) name: Text,
     pub(super) protocol: Text,
-    pub(super) address: Text,
+    pub(super) address: Spanned<Texts>,
+    pub(super) target_session_attrs: Option<Text>,
+    pub(super) load_balance_hosts: Option<Text>,
+    pub(super) dns_max_age: Option<Text>,
     pub(super) database: Option<Text>,
+    pub(super) databases: Option<Spanned<Vec<Text>>>,
     pub(super) user: Text,
     pub(super) password: Option<Text>,
     pub(super) readonly_user: Option<Text>,
@@ -179,6 +183,7 @@ pub(super) struct GroupAccount {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Pool {
     pub(super) connections: Option<Spanned<u64>>,
+    pub(super) connections_total: Option<Spanned<u64>>,
     pub(super) warm: Option<Spanned<u64>>,
     pub(super) queue: Option<Spanned<u64>>,
     pub(super) queue_deadline: Option<Text>,
@@ -216,6 +221,38 @@ impl<'de> Visitor<'de> for ListenerVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Listener, A::Error> {
         ListenerTable::deserialize(MapAccessDeserializer::new(members)).map(Listener::Table)
+    }
+}
+
+/// A text, or a list of them.
+#[derive(Debug)]
+pub(super) enum Texts {
+    One(String),
+    List(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+/// By hand for the same reason.
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+        Ok(Texts::One(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Texts, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(elements)).map(Texts::List)
     }
 }
 

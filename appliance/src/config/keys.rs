@@ -24,6 +24,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Text,
     TextList,
+    /// A text, or a list of texts.
+    TextOrList,
     /// Table with free names and texts as values.
     TextMap,
     Switch,
@@ -252,11 +254,27 @@ keys! {
     TARGET_PROTOCOL: "target[].protocol", Kind::Choice(&["postgres"]), Required, Reload,
         "\"postgres\"",
         "What the target speaks.";
-    TARGET_ADDRESS: "target[].address", Kind::Text, Required, Reload, "\"10.0.0.5:5432\"",
-        "`HOST:PORT` or `unix:PATH` of its socket.";
-    TARGET_DATABASE: "target[].database", Kind::Text, Described("the target's name"), Reload,
-        "\"orders\"",
-        "The database there.";
+    TARGET_ADDRESS: "target[].address", Kind::TextOrList, Required, Reload, "\"10.0.0.5:5432\"",
+        "`HOST:PORT` or `unix:PATH` of its socket, or a list of them: servers with the same \
+         databases, of which the first that serves is taken.";
+    TARGET_SESSION_ATTRS: "target[].target_session_attrs",
+        Kind::Choice(&["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]),
+        Value("any"), Reload, "\"read-write\"",
+        "Which of its servers get sessions, as in libpq. All but `any` need PostgreSQL 14 or newer.";
+    TARGET_LOAD_BALANCE_HOSTS: "target[].load_balance_hosts",
+        Kind::Choice(&["disable", "random"]), Value("disable"), Reload, "\"random\"",
+        "Whether new connections try the servers in the order of `address`, or by chance.";
+    TARGET_DNS_MAX_AGE: "target[].dns_max_age",
+        Kind::Duration { min_ms: SECOND, max_ms: DAY }, Value("10s"), Reload, "\"10s\"",
+        "How long an answer of the name server is used. Connections to an address that a name no \
+         longer has are closed when their sessions end.";
+    TARGET_DATABASE: "target[].database", Kind::Text,
+        Described("the target's name; none with `databases`"), Reload, "\"orders\"",
+        "The database there that the target's name stands for.";
+    TARGET_DATABASES: "target[].databases", Kind::TextList, Described("none"), Reload,
+        "[\"app_*\"]",
+        "Databases there that agents may ask for by their own names, `*` for any run of characters. \
+         Names of targets go before; of several targets that match, the one that is written first.";
     TARGET_USER: "target[].user", Kind::Text, Required, Reload, "\"svc_orders\"",
         "The account that the appliance uses there.";
     TARGET_PASSWORD: "target[].password", Kind::Secret, Described("none"), Reload,
@@ -296,9 +314,13 @@ keys! {
     TARGET_POOL_CONNECTIONS: "target[].pool.connections", Kind::Count { min: 1, max: 10_000 },
         Value("16"), Reload, "16",
         "Connections to the target that one shard may have.";
+    TARGET_POOL_CONNECTIONS_TOTAL: "target[].pool.connections_total",
+        Kind::Count { min: 1, max: 1_000_000 }, Described("only `connections` counts"), Reload, "64",
+        "Connections to the target that all shards together may have. Each has an equal part, and \
+         at least one.";
     TARGET_POOL_WARM: "target[].pool.warm", Kind::Count { min: 0, max: 10_000 }, Value("2"),
         Reload, "2",
-        "Connections kept ready for each account of the target, per shard.";
+        "Connections kept ready for each account and database of the target, per shard.";
     TARGET_POOL_QUEUE: "target[].pool.queue", Kind::Count { min: 0, max: 100_000 }, Value("256"),
         Reload, "256",
         "Logins of one shard that may wait for a connection.";

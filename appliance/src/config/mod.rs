@@ -20,7 +20,7 @@ pub use reference::{default_file, reference};
 pub use resolve::{Environment, admin_socket, load, recordings, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
-    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,
-    Snapshot, Startup, Targets,
+    Destination, Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings,
+    SessionSettings, Snapshot, Startup, Targets,
 };
 pub use state::{Audience, StateDirectory, StateError, Writing};

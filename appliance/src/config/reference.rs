@@ -152,6 +152,7 @@ fn example(key: &Key) -> String {
         Kind::Count { .. } | Kind::Switch => plain.to_owned(),
         Kind::Listeners | Kind::TextList => format!("[\"{plain}\"]"),
         Kind::Text
+        | Kind::TextOrList
         | Kind::TextMap
         | Kind::Choice(_)
         | Kind::Duration { .. }
@@ -165,6 +166,7 @@ fn kind(kind: Kind) -> String {
     match kind {
         Kind::Text => "text".to_owned(),
         Kind::TextList => "list of texts".to_owned(),
+        Kind::TextOrList => "text or list of texts".to_owned(),
         Kind::TextMap => "table".to_owned(),
         Kind::Switch => "`true` or `false`".to_owned(),
         Kind::Choice(words) => words
@@ -310,6 +312,7 @@ mod tests {
                 Kind::Switch => default == "true" || default == "false",
                 Kind::Text
                 | Kind::TextList
+                | Kind::TextOrList
                 | Kind::TextMap
                 | Kind::Path
                 | Kind::Secret

@@ -80,29 +80,70 @@ pub enum ListenerProof {
     OauthBearer,
 }
 
-/// The configured destinations by name.
+/// The configured destinations.
 #[derive(Default)]
-pub struct Targets(BTreeMap<String, Arc<TargetSettings>>);
+pub struct Targets {
+    by_name: BTreeMap<String, Arc<TargetSettings>>,
+    /// Those with patterns, in the order in which they are written.
+    with_patterns: Vec<Arc<TargetSettings>>,
+}
+
+/// Where an agent is let to: a target, and one of its databases.
+#[derive(Clone)]
+pub struct Destination {
+    pub target: Arc<TargetSettings>,
+    /// The name at the server.
+    pub database: String,
+    /// As policy and recordings name it.
+    pub sought: policy::Target,
+}
 
 impl Targets {
     /// Those of one configuration; a later one of the same name replaces the earlier.
     pub fn new(targets: impl IntoIterator<Item = TargetSettings>) -> Self {
-        Self(
-            targets
-                .into_iter()
-                .map(|target| (target.name.clone(), Arc::new(target)))
-                .collect(),
-        )
+        let mut found = Self::default();
+        for target in targets.into_iter().map(Arc::new) {
+            if !target.databases.patterns.is_empty() {
+                found.with_patterns.push(Arc::clone(&target));
+            }
+            found.by_name.insert(target.name.clone(), target);
+        }
+        found
     }
 
-    /// The target of exactly that name.
-    pub fn find(&self, name: &str) -> Option<&Arc<TargetSettings>> {
-        self.0.get(name)
+    /// What an agent means that asks for the database `asked`: the target of exactly that name,
+    /// else the first with a pattern that matches.
+    pub fn find(&self, asked: &str) -> Option<Destination> {
+        if let Some(target) = self.by_name.get(asked)
+            && let Some(database) = &target.databases.own
+        {
+            return Some(Destination {
+                target: Arc::clone(target),
+                database: database.clone(),
+                sought: policy::Target::named(&target.name),
+            });
+        }
+        let mut targets = self.with_patterns.iter();
+        let target = targets.find(|target| target.databases.matches(asked))?;
+        Some(Destination {
+            target: Arc::clone(target),
+            database: asked.to_owned(),
+            sought: policy::Target::named(&target.name).database(asked),
+        })
+    }
+
+    /// Whether what a session was let in to is still there.
+    pub fn contains(&self, sought: &policy::Target) -> bool {
+        let target = self.by_name.get(&sought.name);
+        target.is_some_and(|target| match &sought.database {
+            None => target.databases.own.is_some(),
+            Some(database) => target.databases.matches(database),
+        })
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TargetSettings>> {
-        self.0.values()
+        self.by_name.values()
     }
 }
 

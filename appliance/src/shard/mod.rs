@@ -24,7 +24,7 @@ use crate::identity::TokenCache;
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
 use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
-use crate::upstream::{self, CancelHandle, Pools};
+use crate::upstream::{self, CancelHandle, Pools, ShardPart};
 
 use entrance::Entrance;
 use gate::Gate;
@@ -83,9 +83,13 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         mut mailbox,
     } = environment.seats.take(id).ok_or(ShardError::SeatTaken)?;
     let journal = Journal::open(&environment.recorder, id).map_err(ShardError::Journal)?;
+    let part = ShardPart {
+        shard: id.0.into(),
+        shards: environment.directory.shards(),
+    };
     let shard = Rc::new(Shard {
         id,
-        pools: Pools::new(),
+        pools: Pools::new(part),
         published: environment.published,
         journal,
         tokens: TokenCache::new(),

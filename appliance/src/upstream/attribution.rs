@@ -79,6 +79,11 @@ impl Attribution {
         &self.application_name
     }
 
+    /// Whether `default_transaction_read_only` is set as well.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// What `sallyport.subject` is set to: issuer name, a slash, the subject, all as it is.
     pub fn subject(&self) -> &str {
         &self.subject

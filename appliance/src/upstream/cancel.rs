@@ -7,17 +7,16 @@ use codecs::postgres::startup::encode_cancel_request;
 use zeroize::Zeroizing;
 
 use super::credentials::Account;
-use super::dial::{BackendKey, ServerAddress, secure};
+use super::dial::{BackendKey, secure};
 use super::error::{Phase, UpstreamError, Violation};
-use super::settings::TargetSettings;
+use super::server::Server;
 
 /// What it takes to cancel a lease's statement, on whichever shard. Wiped on drop.
 #[derive(Clone)]
 pub struct CancelHandle {
-    pub(super) target: Arc<TargetSettings>,
     pub(super) account: Arc<Account>,
     /// The address of the session itself: a host name may stand for several servers.
-    pub(super) server: ServerAddress,
+    pub(super) server: Server,
     pub(super) key: BackendKey,
 }
 
@@ -30,7 +29,7 @@ pub struct CancelHandle {
 /// As [`UpstreamError`] says.
 pub async fn cancel(handle: &CancelHandle, deadline: Instant) -> Result<(), UpstreamError> {
     let stream = handle.server.connect(deadline).await?;
-    let mut transport = secure(stream, &handle.account, &handle.target.address, deadline).await?;
+    let mut transport = secure(stream, &handle.account, &handle.server.address, deadline).await?;
     let mut message = Zeroizing::new(Vec::new());
     encode_cancel_request(&mut message, handle.key.process_id, &handle.key.secret)
         .map_err(|_| UpstreamError::protocol(Phase::Cancel, Violation::Malformed))?;

@@ -196,16 +196,20 @@ impl Conversation {
         }
     }
 
-    /// Looks at a connection that nobody uses: what has arrived on it, or that it ended.
+    /// Looks at a connection that nobody uses: what has arrived on it, or that it ended. The
+    /// context's task is woken when there is something to look at again.
     ///
     /// # Errors
     /// When the connection cannot be used any more.
-    pub(super) fn check_idle(&mut self, phase: Phase) -> Result<(), UpstreamError> {
-        let mut cx = Context::from_waker(Waker::noop());
+    pub(super) fn check_idle(
+        &mut self,
+        phase: Phase,
+        cx: &mut Context<'_>,
+    ) -> Result<(), UpstreamError> {
         let mut messages_left = EXCHANGE_MESSAGES_MAX;
         let unasked = UpstreamError::protocol(phase, Violation::OutOfSequence);
         loop {
-            match self.transport.poll_recv(&mut cx) {
+            match self.transport.poll_recv(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(Some(chunk))) => {
                     self.unread.extend_from_slice(&chunk);

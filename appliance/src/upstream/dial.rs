@@ -1,31 +1,34 @@
-//! Makes a connection to a target: addresses, TLS, start-up, log-in.
+//! Makes a connection to a target: one of its servers, TLS, start-up, log-in.
 //!
 //! A server that does not do as the account demands (TLS, authentication) is refused; there is no
 //! falling back to less.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use codecs::postgres::startup::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, encode_ssl_request, encode_startup,
 };
 use codecs::postgres::{Backend, ProtocolVersion, TransactionStatus};
-use runtime::{Keepalive, Stream, now};
+use runtime::{Stream, now};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
+use super::candidates::Candidates;
 use super::conversation::{Conversation, Exchange, Parameters};
 use super::credentials::Account;
 use super::error::{Phase, TlsFailure, UpstreamError, Violation};
 use super::login::{ScramKeyCache, authenticate};
 use super::resolve::Resolver;
+use super::role::Role;
+use super::server::Server;
 use super::session::SessionSettings;
 use super::settings::{Address, Host, TargetSettings};
+use super::standing::Standings;
 use crate::transport::{HandshakeError, Transport};
 
 /// `application_name` of a connection while no session has it.
@@ -38,33 +41,28 @@ const FORCED_SETTINGS: [(&str, &str); 2] = [
     ("standard_conforming_strings", "on"),
 ];
 
-/// Finds a server that is gone without a word after a minute and a half, also under an idle
-/// connection, whose loss the next lease would otherwise pay for.
-const KEEPALIVE: Keepalive = Keepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(10),
-    probes: 3,
-};
-
 /// What dialling keeps between connections. Per shard.
 #[derive(Default)]
 pub(super) struct Dialer {
     resolver: Resolver,
+    standings: Standings,
     keys: ScramKeyCache,
+}
+
+/// What a connection is made for.
+#[derive(Clone, Copy)]
+pub(super) struct Login<'l> {
+    pub(super) target: &'l TargetSettings,
+    pub(super) account: &'l Account,
+    pub(super) database: &'l str,
+    pub(super) settings: &'l SessionSettings,
 }
 
 /// A server connection that is ready for its first statement.
 pub(super) struct Established {
     pub(super) conversation: Conversation,
     pub(super) key: Option<BackendKey>,
-    pub(super) server: ServerAddress,
-}
-
-/// One address that a connection was made to; a host name may have several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ServerAddress {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
+    pub(super) server: Server,
 }
 
 /// What cancels the statements of one server session.
@@ -75,26 +73,82 @@ pub(super) struct BackendKey {
 }
 
 impl Dialer {
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// Tries other servers first for a while, since this one turned out to be away, or to be of
+    /// another role than it was.
+    pub(super) fn handle_loss(&self, server: &Server) {
+        self.standings.handle_failure(server, now());
+        if let Err(name) = server.address.endpoint() {
+            self.resolver.doubt(&name);
+        }
+    }
+
+    /// Tries the target's servers until one serves.
+    ///
     /// # Errors
-    /// As [`UpstreamError`] says; `TimedOut` says in which phase the deadline passed.
+    /// As [`UpstreamError`] says; `TimedOut` says in which phase the deadline passed. Of several
+    /// servers it is what the last one failed with, a wrong role only when all had one.
     pub(super) async fn dial(
         &self,
-        target: &TargetSettings,
-        account: &Account,
-        settings: &SessionSettings,
+        login: Login<'_>,
         deadline: Instant,
     ) -> Result<Established, UpstreamError> {
-        let (stream, server) = self.connect(&target.address, deadline).await?;
-        let transport = secure(stream, account, &target.address, deadline).await?;
+        let attrs = login.target.session_attrs;
+        let mut candidates = Candidates::new(&self.resolver, &self.standings, login.target);
+        let (mut second_best, mut failure) = (None, None);
+        loop {
+            let server = match candidates.next(deadline).await {
+                Ok(Some(server)) => server,
+                Ok(None) => break,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            // A silent server must not take the time that the others need.
+            let left = candidates.left_with_this_one();
+            let share = deadline.saturating_duration_since(now()) / left;
+            match self.log_in(login, server.clone(), now() + share).await {
+                Ok(established) => {
+                    let role = Role::of(established.conversation.parameters());
+                    if attrs.is_met_by(role) {
+                        self.standings.handle_success(&server);
+                        return Ok(established);
+                    }
+                    self.standings.handle_failure(&server, now());
+                    if second_best.is_none() && attrs.accepts(role) {
+                        second_best = Some(established);
+                    }
+                }
+                Err(error) if error.concerns_target() => {
+                    self.handle_loss(&server);
+                    failure = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        second_best.ok_or_else(|| failure.unwrap_or(UpstreamError::WrongRole))
+    }
+
+    async fn log_in(
+        &self,
+        login: Login<'_>,
+        server: Server,
+        deadline: Instant,
+    ) -> Result<Established, UpstreamError> {
+        let Login { account, .. } = login;
+        let stream = server.connect(deadline).await?;
+        let transport = secure(stream, account, &server.address, deadline).await?;
         let mut conversation = Conversation::new(transport);
 
         let exchange = Exchange {
             phase: Phase::Authentication,
             deadline,
         };
-        conversation
-            .send(exchange, &startup(target, account, settings)?)
-            .await?;
+        conversation.send(exchange, &startup(login)?).await?;
         authenticate(&mut conversation, exchange, account, &self.keys).await?;
         let exchange = Exchange {
             phase: Phase::Startup,
@@ -106,53 +160,6 @@ impl Dialer {
             key,
             server,
         })
-    }
-
-    async fn connect(
-        &self,
-        address: &Address,
-        deadline: Instant,
-    ) -> Result<(Stream, ServerAddress), UpstreamError> {
-        let (host, port) = match address {
-            Address::Tcp { host, port } => (host, *port),
-            Address::Unix(path) => {
-                let server = ServerAddress::Unix(path.clone());
-                return Ok((server.connect(deadline).await?, server));
-            }
-        };
-        let addresses = self.resolver.resolve(host, port, deadline).await?;
-        let mut untried = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-        let mut last = UpstreamError::Unresolved;
-        for address in addresses {
-            let server = ServerAddress::Tcp(address);
-            // A silent address must not take the time that the others need.
-            let share = deadline.saturating_duration_since(now()) / untried;
-            untried = untried.saturating_sub(1).max(1);
-            match server.connect(now() + share).await {
-                Ok(stream) => return Ok((stream, server)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-}
-
-impl ServerAddress {
-    pub(super) async fn connect(&self, deadline: Instant) -> Result<Stream, UpstreamError> {
-        let connected = match self {
-            Self::Tcp(address) => Stream::connect(address, deadline).await,
-            Self::Unix(path) => Stream::connect_unix(path, deadline).await,
-        };
-        connected
-            .and_then(|stream| stream.set_keepalive(&KEEPALIVE).map(|()| stream))
-            .map_err(|error| {
-                if error.kind() == io::ErrorKind::TimedOut {
-                    return UpstreamError::TimedOut {
-                        phase: Phase::Connect,
-                    };
-                }
-                UpstreamError::Unreachable { kind: error.kind() }
-            })
     }
 }
 
@@ -218,15 +225,11 @@ fn server_name(address: &Address) -> Result<ServerName<'static>, UpstreamError> 
     name.map_err(|()| UpstreamError::Tls(TlsFailure::HostNotVerifiable))
 }
 
-fn startup(
-    target: &TargetSettings,
-    account: &Account,
-    settings: &SessionSettings,
-) -> Result<Vec<u8>, UpstreamError> {
+fn startup(login: Login<'_>) -> Result<Vec<u8>, UpstreamError> {
     let mut message = Vec::new();
     let parameters = [
-        ("user", account.user()),
-        ("database", target.database.as_str()),
+        ("user", login.account.user()),
+        ("database", login.database),
         ("application_name", IDLE_APPLICATION_NAME),
     ];
     encode_startup(
@@ -235,7 +238,7 @@ fn startup(
         parameters
             .into_iter()
             .chain(FORCED_SETTINGS)
-            .chain(settings.iter()),
+            .chain(login.settings.iter()),
     )
     .map_err(|_| malformed(Phase::Startup))?;
     Ok(message)

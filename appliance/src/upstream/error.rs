@@ -17,6 +17,9 @@ pub enum UpstreamError {
     Unreachable { kind: io::ErrorKind },
     #[error("the target's host name cannot be resolved")]
     Unresolved,
+    /// Servers answered, but none with the role that `target_session_attrs` asks for.
+    #[error("no server of the target has the role that its sessions need")]
+    WrongRole,
     #[error("the target was too slow in {phase:?}")]
     TimedOut { phase: Phase },
     /// The server answered with an ErrorResponse, in whichever phase.
@@ -186,6 +189,7 @@ impl UpstreamError {
         match self {
             Self::Unreachable { .. }
             | Self::Unresolved
+            | Self::WrongRole
             | Self::TimedOut { .. }
             | Self::Lost { .. }
             | Self::Tls(_)
@@ -206,9 +210,18 @@ impl UpstreamError {
         matches!(self, Self::AuthenticationFailed(_)) || self.is_refusal_of(&["28", "3D"])
     }
 
-    /// Whether the connection had gone, or was taken from us, rather than the exchange failed.
+    /// Whether the server has no database of that name.
+    pub fn is_missing_database(&self) -> bool {
+        self.is_refusal_of(&["3D"])
+    }
+
+    /// Whether the connection had gone, was taken from us or serves no longer, rather than the
+    /// exchange failed.
     pub(super) fn ends_connection(&self) -> bool {
-        matches!(self, Self::Lost { .. }) || self.is_refusal_of(&["57"])
+        matches!(
+            self,
+            Self::Lost { .. } | Self::TimedOut { .. } | Self::WrongRole
+        ) || self.is_refusal_of(&["57"])
     }
 
     fn is_refusal_of(&self, classes: &[&str]) -> bool {

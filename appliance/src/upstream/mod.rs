@@ -5,8 +5,10 @@
 
 mod attribution;
 mod cancel;
+mod candidates;
 mod conversation;
 mod credentials;
+mod databases;
 mod der;
 mod dial;
 mod endpoint;
@@ -14,8 +16,11 @@ mod error;
 mod login;
 mod pool;
 mod resolve;
+mod role;
+mod server;
 mod session;
 mod settings;
+mod standing;
 mod tls;
 mod validity;
 
@@ -23,9 +28,11 @@ pub use attribution::{Attribution, AttributionError, AttributionStatements};
 pub use cancel::{CancelHandle, cancel};
 pub use conversation::Parameters;
 pub use credentials::{Account, ChannelBinding};
+pub use databases::Databases;
 pub use error::{AuthenticationFailure, Phase, SqlState, TlsFailure, UpstreamError, Violation};
 pub use pool::{Lease, LeaseRequest, Outcome, Pools, TargetStatus};
+pub use role::SessionAttrs;
 pub use session::{SessionSettings, SettingsError};
-pub use settings::{Address, Host, PoolSettings, TargetSettings};
+pub use settings::{Address, Balance, Host, PoolSettings, ShardPart, TargetSettings};
 pub use tls::{ALPN_POSTGRESQL, ClientCertificate, Roots, Tls, TlsMode, TlsSetupError};
 pub(crate) use validity::check_validity;

@@ -8,14 +8,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::Account;
+use super::credentials::{Account, Identity};
+use super::databases::Databases;
+use super::role::SessionAttrs;
 
 /// One configured destination.
 pub struct TargetSettings {
     /// The name that agents ask for, unique among targets.
     pub name: String,
-    pub address: Address,
-    pub database: String,
+    /// Its servers, in the order in which they are tried; at least one.
+    pub addresses: Vec<Address>,
+    /// Which of the servers get its sessions.
+    pub session_attrs: SessionAttrs,
+    pub balance: Balance,
+    /// How long an answer of the name server is used. Default 10 s: short enough that a failover
+    /// by DNS is followed, long enough that a burst of connections asks once.
+    pub names_fresh_for: Duration,
+    pub databases: Databases,
     /// Used when no other account fits.
     pub account: Arc<Account>,
     /// Used instead for principals whose rules only allow reads.
@@ -45,18 +54,36 @@ impl TargetSettings {
             .chain(self.group_accounts.iter().map(|(_, account)| account))
     }
 
-    /// Whether a connection that `other` describes, made for `account`, is one that these
-    /// settings describe as well. Pool sizes and deadlines do not matter for that.
-    pub fn still_describes(&self, other: &Self, account: &Account) -> bool {
-        self.address == other.address
-            && self.database == other.database
-            && self
+    /// Whether there may be a connection to `address`, to that database, for that account. Pool
+    /// sizes and deadlines do not matter for that.
+    pub(super) fn describes(&self, address: &Address, database: &str, account: Identity) -> bool {
+        self.addresses.contains(address)
+            && self.databases.contains(database)
+            && self.accounts().any(|known| known.identity() == account)
+    }
+
+    /// Whether whatever failed with the settings of `other` would fail with these as well.
+    pub(super) fn fails_like(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+            && self.session_attrs == other.session_attrs
+            && self.databases == other.databases
+            && other
                 .accounts()
-                .any(|known| known.identity() == account.identity())
+                .all(|old| self.accounts().any(|new| new.identity() == old.identity()))
     }
 }
 
-/// Where a target listens.
+/// Which server of several is tried first; libpq's `load_balance_hosts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// The first that is written; addresses of a name in the order of the answer.
+    #[default]
+    InOrder,
+    /// Any, by chance, for each connection.
+    Random,
+}
+
+/// Where a server of a target listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     Tcp {
@@ -80,6 +107,9 @@ pub struct PoolSettings {
     /// Connections that may exist at once, leased or not; at least one. Default 16: with two
     /// shards a third of PostgreSQL's default `max_connections`.
     pub connections_max: usize,
+    /// The same over all shards, each of which has an equal part of it, and at least one. `None`:
+    /// only `connections_max` counts.
+    pub connections_total: Option<usize>,
     /// Connections kept ready for each account of the target, with no start-up settings of a
     /// client; at most `connections_max`. Default 2.
     pub warm: usize,
@@ -96,10 +126,22 @@ pub struct PoolSettings {
     pub idle: Duration,
 }
 
+impl PoolSettings {
+    /// Connections that may exist on one shard, at least one.
+    pub(super) fn connections_on(&self, part: ShardPart) -> usize {
+        let most = self.connections_max.max(1);
+        match self.connections_total {
+            None => most,
+            Some(total) => most.min(part.of(total)).max(1),
+        }
+    }
+}
+
 impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             connections_max: 16,
+            connections_total: None,
             warm: 2,
             queue_max: 256,
             queue_deadline: Duration::from_secs(10),
@@ -107,6 +149,28 @@ impl Default for PoolSettings {
             lifetime: Duration::from_secs(3600),
             idle: Duration::from_secs(600),
         }
+    }
+}
+
+/// Which shard of how many, for what all of them have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardPart {
+    /// From 0.
+    pub shard: usize,
+    pub shards: usize,
+}
+
+impl ShardPart {
+    /// Of a process with one shard.
+    pub const ALL: Self = Self {
+        shard: 0,
+        shards: 1,
+    };
+
+    /// This shard's part of `total`: the remainder goes to the first shards.
+    fn of(self, total: usize) -> usize {
+        let shards = self.shards.max(1);
+        total / shards + usize::from(self.shard < total % shards)
     }
 }
 
@@ -127,8 +191,11 @@ mod tests {
     fn target() -> TargetSettings {
         TargetSettings {
             name: "orders".into(),
-            address: Address::Unix("/run/postgresql/.s.PGSQL.5432".into()),
-            database: "orders".into(),
+            addresses: vec![Address::Unix("/run/postgresql/.s.PGSQL.5432".into())],
+            session_attrs: SessionAttrs::Any,
+            balance: Balance::InOrder,
+            names_fresh_for: Duration::from_secs(10),
+            databases: Databases::one("orders"),
             account: account("svc"),
             readonly_account: Some(account("reader")),
             group_accounts: vec![
@@ -157,28 +224,64 @@ mod tests {
 
     #[test]
     fn a_connection_is_described_by_its_server_database_and_account() {
+        let target = target();
+        let here = &target.addresses[0];
+        let describes = |address: &Address, database: &str, user: &str| {
+            target.describes(address, database, account(user).identity())
+        };
+        assert!(describes(here, "orders", "dev"));
+        assert!(!describes(here, "orders", "gone"));
+        assert!(!describes(here, "other", "dev"));
+        let elsewhere = Address::Unix("/tmp/.s.PGSQL.5432".into());
+        assert!(!describes(&elsewhere, "orders", "dev"));
+    }
+
+    #[test]
+    fn failures_count_until_something_changes_that_they_may_have_come_from() {
         let old = target();
-        let check = |new: &TargetSettings, user: &str| new.still_describes(&old, &account(user));
         let pool = PoolSettings {
             warm: 7,
             ..PoolSettings::default()
         };
-        assert!(check(&TargetSettings { pool, ..target() }, "dev"));
-        assert!(!check(&target(), "gone"));
-        assert!(!check(
-            &TargetSettings {
-                database: "other".into(),
+        assert!(TargetSettings { pool, ..target() }.fails_like(&old));
+        let addresses = vec![Address::Unix("/tmp/.s.PGSQL.5432".into())];
+        assert!(
+            !TargetSettings {
+                addresses,
                 ..target()
-            },
-            "dev"
-        ));
-        let address = Address::Unix("/tmp/.s.PGSQL.5432".into());
-        assert!(!check(
-            &TargetSettings {
-                address,
+            }
+            .fails_like(&old)
+        );
+        let account = account("rotated");
+        assert!(
+            !TargetSettings {
+                account,
                 ..target()
-            },
-            "dev"
-        ));
+            }
+            .fails_like(&old)
+        );
+    }
+
+    #[test]
+    fn shards_divide_a_total_and_none_is_left_without() {
+        let pool = |connections_total| PoolSettings {
+            connections_max: 10,
+            connections_total,
+            ..PoolSettings::default()
+        };
+        let parts = |connections_total, shards| {
+            let part = |shard| ShardPart { shard, shards };
+            (0..shards)
+                .map(|shard| pool(connections_total).connections_on(part(shard)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(None, 2), [10, 10]);
+        assert_eq!(parts(Some(11), 3), [4, 4, 3]);
+        assert_eq!(
+            parts(Some(100), 2),
+            [10, 10],
+            "the cap of a shard counts as well"
+        );
+        assert_eq!(parts(Some(2), 3), [1, 1, 1]);
     }
 }

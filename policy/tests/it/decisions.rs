@@ -4,7 +4,7 @@ use policy::{
     Decision, Operation, Policy, RefusalKind, SearchPath, SessionContext, Source, Target,
 };
 
-use crate::support::{batch, principal};
+use crate::support::{batch, known_targets, principal};
 
 #[test]
 fn operations_are_decided_as_the_table_says() {
@@ -17,7 +17,7 @@ fn operations_are_decided_as_the_table_says() {
             file: title.to_owned(),
             text: rules.to_owned(),
         };
-        let policy = match Policy::compile(&[source], &["orders", "billing"]) {
+        let policy = match Policy::compile(&[source], &known_targets()) {
             Ok(compiled) => compiled.policy,
             Err(problems) => panic!("{title}: {problems:?}"),
         };
@@ -56,9 +56,7 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
     } else {
         SearchPath::Known(&schemas)
     };
-    let target = Target {
-        name: "orders".to_owned(),
-    };
+    let target = Target::named("orders");
     let batch = batch(text);
     let operation = Operation::Sql {
         statements: &batch.statements,

@@ -1,13 +1,15 @@
 //! What is wrong with policy files: where it is said to be, and what is offered instead.
 
-use policy::{Policy, Problem, Source};
+use policy::{DatabasePattern, KnownTarget, Policy, Problem, Source, Target};
+
+use crate::support::{known_targets, principal};
 
 fn problems(text: &str) -> Vec<String> {
     let source = Source {
         file: "p.toml".to_owned(),
         text: text.to_owned(),
     };
-    match Policy::compile(&[source], &["orders", "billing"]) {
+    match Policy::compile(&[source], &known_targets()) {
         Ok(compiled) => compiled.warnings.iter().map(Problem::to_string).collect(),
         Err(problems) => problems.iter().map(Problem::to_string).collect(),
     }
@@ -229,4 +231,53 @@ fn the_version_changes_with_every_byte_of_the_sources() {
     assert_ne!(one, version("b", ""));
     assert_ne!(one, version("a", "#"));
     assert_ne!(one, Policy::compile(&[], &[]).unwrap().policy.version());
+}
+
+#[test]
+fn a_rule_names_a_database_only_of_a_target_that_has_it() {
+    let patterns = [DatabasePattern::new("app_*").unwrap()];
+    let known = [
+        KnownTarget {
+            name: "orders",
+            databases: &[],
+        },
+        KnownTarget {
+            name: "apps",
+            databases: &patterns,
+        },
+    ];
+    let compile = |target: &str| {
+        let rule = format!(
+            "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"{target}\"]\n\
+             allow = {{ statements = [\"read\"] }}\n"
+        );
+        let source = Source {
+            file: "p.toml".to_owned(),
+            text: rule,
+        };
+        match Policy::compile(&[source], &known) {
+            Ok(compiled) => Ok(compiled.policy),
+            Err(problems) => Err(problems.iter().map(Problem::to_string).collect::<String>()),
+        }
+    };
+    for (target, problem) in [
+        ("apps/orders", "the target `apps` has no such database"),
+        ("orders/orders", "the target `orders` has no such database"),
+        ("app/app_eu", "no target is called `app/app_eu`"),
+    ] {
+        let found = compile(target).unwrap_err();
+        assert!(found.contains(problem), "{found}");
+    }
+    let admits =
+        |policy: &Policy, target: &Target| policy.admit(&principal(&["a"]), target).is_ok();
+    let (eu, us) = (
+        Target::named("apps").database("app_eu"),
+        Target::named("apps").database("app_us"),
+    );
+    let one = compile("apps/app_eu").unwrap();
+    assert!(admits(&one, &eu));
+    assert!(!admits(&one, &us));
+    assert!(!admits(&one, &Target::named("apps")));
+    let all = compile("apps").unwrap();
+    assert!(admits(&all, &eu) && admits(&all, &us) && admits(&all, &Target::named("apps")));
 }

@@ -2,7 +2,7 @@
 
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::sql::{Batch, Object};
-use policy::{Principal, Proof};
+use policy::{KnownTarget, Principal, Proof};
 
 pub(crate) fn batch(text: &str) -> Batch {
     profile(text, &ProfileLimits::default())
@@ -39,4 +39,12 @@ pub(crate) fn principal(groups: &[&str]) -> Principal {
         expires: 0,
         proof: Proof::Password,
     }
+}
+
+/// Two targets with one database each.
+pub(crate) fn known_targets() -> [KnownTarget<'static>; 2] {
+    ["orders", "billing"].map(|name| KnownTarget {
+        name,
+        databases: &[],
+    })
 }

@@ -571,7 +571,13 @@ fn compile_policy(
             text: source.text,
         })
         .collect();
-    let known: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    let known: Vec<policy::KnownTarget<'_>> = targets
+        .iter()
+        .map(|target| policy::KnownTarget {
+            name: &target.name,
+            databases: &target.databases.patterns,
+        })
+        .collect();
     match policy::Policy::compile(&sources, &known) {
         Ok(compiled) => {
             warnings.extend(compiled.warnings.into_iter().map(Problem::from));

@@ -5,13 +5,16 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use policy::DatabasePattern;
+use toml::Spanned;
+
 use super::reader::Reader;
-use crate::config::file::{self, Text, span_of};
+use crate::config::file::{self, Text, Texts, span_of};
 use crate::config::keys;
 use crate::config::secret::Secret;
 use crate::upstream::{
-    Account, Address, ChannelBinding, ClientCertificate, Host, PoolSettings, Roots, TargetSettings,
-    Tls, TlsMode,
+    Account, Address, Balance, ChannelBinding, ClientCertificate, Databases, Host, PoolSettings,
+    Roots, SessionAttrs, TargetSettings, Tls, TlsMode,
 };
 
 /// Longest name of a target, in bytes: what PostgreSQL keeps of a database name.
@@ -22,6 +25,12 @@ const CERTIFICATES_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// PostgreSQL's port, for an address that names none.
 const PORT_DEFAULT: u16 = 5432;
+
+/// Most servers of one target. A connection attempt may have to try them all.
+const ADDRESSES_MAX: usize = 16;
+
+/// Most patterns for databases of one target.
+const DATABASES_MAX: usize = 64;
 
 const PROTOCOLS: [(&str, ()); 1] = [("postgres", ())];
 
@@ -36,6 +45,17 @@ const CHANNEL_BINDINGS: [(&str, ChannelBinding); 2] = [
     ("prefer", ChannelBinding::Prefer),
     ("require", ChannelBinding::Require),
 ];
+
+const SESSION_ATTRS: [(&str, SessionAttrs); 6] = [
+    ("any", SessionAttrs::Any),
+    ("read-write", SessionAttrs::ReadWrite),
+    ("read-only", SessionAttrs::ReadOnly),
+    ("primary", SessionAttrs::Primary),
+    ("standby", SessionAttrs::Standby),
+    ("prefer-standby", SessionAttrs::PreferStandby),
+];
+
+const BALANCES: [(&str, Balance); 2] = [("disable", Balance::InOrder), ("random", Balance::Random)];
 
 /// The targets of all files so far.
 #[derive(Default)]
@@ -62,15 +82,32 @@ impl Resolved {
 
     fn target(&mut self, reader: &mut Reader<'_>, entry: &file::Target) -> Option<TargetSettings> {
         let name = entry.name.get_ref();
-        let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '*';
+        let plain = |c: char| {
+            !c.is_control() && !c.is_whitespace() && c != '*' && c != policy::DATABASE_SEPARATOR
+        };
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
-            let message =
-                format!("a target's name has 1 to {NAME_BYTES_MAX} bytes without spaces and stars");
+            let message = format!(
+                "a target's name has 1 to {NAME_BYTES_MAX} bytes without spaces, stars and slashes"
+            );
             reader.problem(entry.name.span(), message);
         }
         reader.choice(Some(&entry.protocol), &keys::TARGET_PROTOCOL, &PROTOCOLS);
-        let address = address(reader, &entry.address);
-        let tls = self.tls(reader, entry, address.as_ref());
+        let addresses = addresses(reader, &entry.address);
+        let databases = databases(reader, entry);
+        let session_attrs = reader.choice(
+            entry.target_session_attrs.as_ref(),
+            &keys::TARGET_SESSION_ATTRS,
+            &SESSION_ATTRS,
+        );
+        let balance = reader.choice(
+            entry.load_balance_hosts.as_ref(),
+            &keys::TARGET_LOAD_BALANCE_HOSTS,
+            &BALANCES,
+        );
+        let names_fresh_for =
+            reader.duration(entry.dns_max_age.as_ref(), &keys::TARGET_DNS_MAX_AGE);
+        let on_socket = addresses.iter().flatten().any(is_socket);
+        let tls = self.tls(reader, entry, on_socket);
         let binding = reader.choice(
             entry.channel_binding.as_ref(),
             &keys::TARGET_CHANNEL_BINDING,
@@ -78,7 +115,7 @@ impl Resolved {
         );
         let pool = pool(reader, &entry.pool);
         let secrets = secrets(reader, entry);
-        let (address, tls, binding, secrets) = (address?, tls?, binding?, secrets?);
+        let (addresses, tls, binding, secrets) = (addresses?, tls?, binding?, secrets?);
 
         let account = |user: &Text, password: Option<Secret>| {
             Arc::new(Account::new(
@@ -90,12 +127,11 @@ impl Resolved {
         };
         Some(TargetSettings {
             name: name.clone(),
-            address,
-            database: entry
-                .database
-                .as_ref()
-                .map_or(name, |text| text.get_ref())
-                .clone(),
+            addresses,
+            session_attrs: session_attrs?,
+            balance: balance?,
+            names_fresh_for,
+            databases: databases?,
             account: account(&entry.user, secrets.main),
             readonly_account: entry
                 .readonly_user
@@ -114,10 +150,10 @@ impl Resolved {
         &mut self,
         reader: &mut Reader<'_>,
         entry: &file::Target,
-        address: Option<&Address>,
+        on_socket: bool,
     ) -> Option<Tls> {
         let mode = match &entry.tls {
-            None if matches!(address, Some(Address::Unix(_))) => TlsMode::Disable,
+            None if on_socket => TlsMode::Disable,
             None => TlsMode::VerifyFull,
             Some(written) => reader.choice(Some(written), &keys::TARGET_TLS, &TLS_MODES)?,
         };
@@ -240,6 +276,10 @@ fn client_certificate(
 fn pool(reader: &mut Reader<'_>, written: &file::Pool) -> PoolSettings {
     let pool = PoolSettings {
         connections_max: reader.count(written.connections.as_ref(), &keys::TARGET_POOL_CONNECTIONS),
+        connections_total: written
+            .connections_total
+            .as_ref()
+            .map(|total| reader.count(Some(total), &keys::TARGET_POOL_CONNECTIONS_TOTAL)),
         warm: reader.count(written.warm.as_ref(), &keys::TARGET_POOL_WARM),
         queue_max: reader.count(written.queue.as_ref(), &keys::TARGET_POOL_QUEUE),
         queue_deadline: reader.duration(
@@ -264,21 +304,91 @@ fn pool(reader: &mut Reader<'_>, written: &file::Pool) -> PoolSettings {
     }
 }
 
+/// The database that the target's name stands for, and patterns for others.
+fn databases(reader: &mut Reader<'_>, entry: &file::Target) -> Option<Databases> {
+    let before = reader.problems.len();
+    let mut patterns = Vec::new();
+    for written in entry.databases.iter().flat_map(|list| list.get_ref()) {
+        match DatabasePattern::new(written.get_ref()) {
+            Some(pattern) => patterns.push(pattern),
+            None => {
+                let message = format!(
+                    "a database's name has 1 to {NAME_BYTES_MAX} bytes without control characters"
+                );
+                reader.problem(written.span(), message);
+            }
+        }
+    }
+    if let Some(list) = &entry.databases {
+        if patterns.len() > DATABASES_MAX {
+            let message = format!("at most {DATABASES_MAX} patterns");
+            reader.problem(list.span(), message);
+        }
+        if list.get_ref().is_empty() {
+            reader.problem(
+                list.span(),
+                "without a pattern no database can be asked for",
+            );
+        }
+    }
+    let own = match (&entry.database, &entry.databases) {
+        (Some(database), _) => Some(database.get_ref().clone()),
+        (None, None) => Some(entry.name.get_ref().clone()),
+        (None, Some(_)) => None,
+    };
+    (reader.problems.len() == before).then_some(Databases { own, patterns })
+}
+
+/// One address, or several of one kind.
+fn addresses(reader: &mut Reader<'_>, written: &Spanned<Texts>) -> Option<Vec<Address>> {
+    let list = match written.get_ref() {
+        Texts::One(text) => return Some(vec![address(reader, text, written.span())?]),
+        Texts::List(list) => list,
+    };
+    if !(1..=ADDRESSES_MAX).contains(&list.len()) {
+        let message = format!("a target has 1 to {ADDRESSES_MAX} addresses");
+        reader.problem(written.span(), message);
+    }
+    let before = reader.problems.len();
+    let mut addresses: Vec<Address> = Vec::new();
+    for text in list {
+        let Some(address) = address(reader, text.get_ref(), text.span()) else {
+            continue;
+        };
+        if addresses.contains(&address) {
+            reader.problem(text.span(), "this address is in the list twice");
+        }
+        // What `tls` means, and what it defaults to, is said once for all of them.
+        if addresses
+            .iter()
+            .any(|other| is_socket(other) != is_socket(&address))
+        {
+            let message = "a target's addresses are all hosts or all Unix sockets";
+            reader.problem(text.span(), message);
+        }
+        addresses.push(address);
+    }
+    (reader.problems.len() == before && !addresses.is_empty()).then_some(addresses)
+}
+
+fn is_socket(address: &Address) -> bool {
+    matches!(address, Address::Unix(_))
+}
+
 /// `HOST:PORT`, `HOST`, or `unix:PATH`.
-fn address(reader: &mut Reader<'_>, written: &Text) -> Option<Address> {
-    let text = written.get_ref();
+fn address(reader: &mut Reader<'_>, text: &str, at: Range<usize>) -> Option<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
         if path.starts_with('/') {
             return Some(Address::Unix(PathBuf::from(path)));
         }
-        reader.problem(written.span(), "the path of a socket starts with `/`");
+        reader.problem(at, "the path of a socket starts with `/`");
         return None;
     }
     let parsed = host_and_port(text);
     if parsed.is_none() {
         let message =
             "expected `HOST:PORT` such as `db.example.com:5432` or `[::1]:5432`, or `unix:PATH`";
-        reader.problem(written.span(), message);
+        reader.problem(at, message);
     }
     parsed.map(|(host, port)| Address::Tcp { host, port })
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::identity::SessionLifetime;
 use crate::recorder::Durability;
-use crate::upstream::{Address, ChannelBinding, Host, TlsMode};
+use crate::upstream::{Address, Balance, ChannelBinding, Host, SessionAttrs, TlsMode};
 
 const TARGET: &str = r#"
 [[target]]
@@ -510,15 +510,15 @@ fn a_target_is_resolved_with_its_accounts_in_the_order_written() {
         .unwrap();
     place.write("roots.pem", root.pem());
     let loaded = place.loaded();
-    let target = loaded.snapshot.targets.find("orders").unwrap();
+    let destination = loaded.snapshot.targets.find("orders").unwrap();
+    assert_eq!(destination.database, "orders_prod");
+    assert_eq!(destination.sought.to_string(), "orders");
+    let target = destination.target;
     let address = Address::Tcp {
         host: Host::Ip("::1".parse().unwrap()),
         port: 5433,
     };
-    assert_eq!(
-        (&target.address, target.database.as_str()),
-        (&address, "orders_prod")
-    );
+    assert_eq!(target.addresses, [address]);
     let account = |read_only, groups: &[&str]| {
         let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         let account = target.account_for(read_only, &groups);
@@ -561,6 +561,7 @@ fn tls_of_a_target_is_verified_unless_said_otherwise() {
             .targets
             .find("orders")
             .unwrap()
+            .target
             .account
             .tls()
             .mode()
@@ -630,7 +631,76 @@ fn mistakes_in_targets() {
 #[test]
 fn a_default_of_warm_connections_does_not_exceed_a_small_pool() {
     let loaded = loaded(&format!("{TARGET}pool.connections = 1"));
-    assert_eq!(loaded.snapshot.targets.find("orders").unwrap().pool.warm, 1);
+    let destination = loaded.snapshot.targets.find("orders").unwrap();
+    assert_eq!(destination.target.pool.warm, 1);
+}
+
+#[test]
+fn a_target_may_have_several_servers_of_one_kind() {
+    let several = |addresses: &str| {
+        TARGET.replace("\"10.0.0.5:5433\"", addresses).replace(
+            "tls =",
+            "target_session_attrs = \"read-write\"\ndns_max_age = \"3s\"\ntls =",
+        )
+    };
+    let loaded = loaded(&several(r#"["db-a", "db-b:5433"]"#));
+    let target = loaded.snapshot.targets.find("orders").unwrap().target;
+    let host = |name: &str, port| Address::Tcp {
+        host: Host::Name(name.to_owned()),
+        port,
+    };
+    assert_eq!(target.addresses, [host("db-a", 5432), host("db-b", 5433)]);
+    assert_eq!(target.session_attrs, SessionAttrs::ReadWrite);
+    assert_eq!(target.balance, Balance::InOrder);
+    assert_eq!(target.names_fresh_for.as_secs(), 3);
+
+    for (addresses, problem) in [
+        ("[]", "a target has 1 to 16 addresses"),
+        (
+            r#"["db-a", "db-a:5432"]"#,
+            "this address is in the list twice",
+        ),
+        (
+            r#"["db-a", "unix:/run/.s.PGSQL.1"]"#,
+            "a target's addresses are all hosts or all Unix sockets",
+        ),
+        (r#"["db-a", "db:x"]"#, "expected `HOST:PORT`"),
+    ] {
+        let found = problems(&several(addresses));
+        assert!(found.contains(problem), "{found}");
+    }
+}
+
+#[test]
+fn a_database_is_found_by_the_name_of_a_target_and_then_by_pattern() {
+    let many = TARGET
+        .replace("\"orders\"", "\"apps\"")
+        .replace("tls =", "databases = [\"app_*\", \"orders\"]\ntls =");
+    let all = TARGET.replace("\"orders\"", "\"rest\"").replace(
+        "tls =",
+        "database = \"postgres\"\ndatabases = [\"*\"]\ntls =",
+    );
+    let loaded = loaded(&format!("{TARGET}\n{many}\n{all}"));
+    let find = |asked: &str| {
+        let found = loaded.snapshot.targets.find(asked);
+        found.map(|found| (found.sought.to_string(), found.database))
+    };
+    let expect = |sought: &str, database: &str| Some((sought.to_owned(), database.to_owned()));
+    assert_eq!(find("orders"), expect("orders", "orders"));
+    assert_eq!(find("app_eu"), expect("apps/app_eu", "app_eu"));
+    assert_eq!(find("other"), expect("rest/other", "other"));
+    assert_eq!(find("rest"), expect("rest", "postgres"));
+    assert_eq!(
+        find("apps"),
+        expect("rest/apps", "apps"),
+        "it has no database of its own"
+    );
+    assert_eq!(find(&"x".repeat(64)), None);
+
+    let found = problems(&TARGET.replace("tls =", "databases = [\"a\\nb\"]\ntls ="));
+    assert!(found.contains("without control characters"), "{found}");
+    let found = problems(&TARGET.replace("\"orders\"", "\"ord/ers\""));
+    assert!(found.contains("stars and slashes"), "{found}");
 }
 
 #[test]

@@ -162,6 +162,9 @@ pub(crate) enum LoginRefusal {
     NotProven(ProofFailure),
     #[error("no such target")]
     NoTarget,
+    /// A pattern stands for it, but the target's server has none of that name.
+    #[error("no such database at the target")]
+    NoDatabase,
     #[error("policy admits the principal to nothing here")]
     NotAdmitted(Refusal),
     #[error("{0}")]
@@ -207,7 +210,7 @@ impl LoginRefusal {
                     "The password is the agent's token; it may have expired or be meant for another service.",
                 ),
             ),
-            Self::NoTarget | Self::NotAdmitted(_) => (
+            Self::NoTarget | Self::NoDatabase | Self::NotAdmitted(_) => (
                 b"28000",
                 NOT_ADMITTED,
                 Some("The database name names the target."),
@@ -250,6 +253,7 @@ fn upstream_words(error: &UpstreamError) -> (&'static [u8; 5], &'static str) {
         UpstreamError::Unreachable { .. } | UpstreamError::Unresolved => {
             (b"08001", "the target can not be reached")
         }
+        UpstreamError::WrongRole => (b"08001", "no server of the target has the needed role"),
         UpstreamError::TimedOut { .. } => (b"08001", "the target did not answer in time"),
         UpstreamError::Refused { sqlstate, .. } if sqlstate.is_class("53") => {
             (b"53300", "the target has no free connections")

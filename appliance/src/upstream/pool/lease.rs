@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use codecs::postgres::backend::ParameterStatus;
@@ -13,8 +14,11 @@ use crate::upstream::attribution::Attribution;
 use crate::upstream::cancel::CancelHandle;
 use crate::upstream::conversation::{Conversation, Exchange, Parameters};
 use crate::upstream::credentials::Account;
-use crate::upstream::dial::{BackendKey, Established, ServerAddress, has_forced_settings};
+use crate::upstream::dial::{BackendKey, Established, has_forced_settings};
 use crate::upstream::error::{Phase, UpstreamError, Violation};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::role::{Role, SessionAttrs};
+use crate::upstream::server::{Endpoint, Server};
 use crate::upstream::settings::TargetSettings;
 
 /// How long the server may take to forget a session. Dropping many temporary tables takes a while.
@@ -28,10 +32,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     pub(super) conversation: Conversation,
     pub(super) key: Rc<PoolKey>,
-    /// As it was when the connection was made.
-    pub(super) target: Arc<TargetSettings>,
-    pub(super) account: Arc<Account>,
-    server: ServerAddress,
+    account: Arc<Account>,
+    server: Server,
     backend_key: Option<BackendKey>,
     pub(super) retire_at: Instant,
     pub(super) idle_since: Instant,
@@ -102,7 +104,6 @@ impl Lease {
         let connection = &self.0;
         let key = connection.backend_key.clone()?;
         Some(CancelHandle {
-            target: connection.target.clone(),
             account: connection.account.clone(),
             server: connection.server.clone(),
             key,
@@ -122,7 +123,6 @@ impl Connection {
     pub(super) fn new(
         established: Established,
         key: Rc<PoolKey>,
-        target: Arc<TargetSettings>,
         account: Arc<Account>,
         retire_at: Instant,
         slot: Slot,
@@ -135,7 +135,6 @@ impl Connection {
         Box::new(Self {
             conversation,
             key,
-            target,
             account,
             server,
             backend_key,
@@ -145,11 +144,33 @@ impl Connection {
         })
     }
 
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Whether the target, as it is now, would have such a connection made.
+    pub(super) fn is_of(&self, target: &TargetSettings) -> bool {
+        let login = &self.key.login;
+        target.describes(&self.server.address, &login.database, login.account)
+    }
+
+    /// Whether its server is no longer among those that the host's name stands for.
+    pub(super) fn has_moved(&self, resolver: &Resolver) -> bool {
+        match (self.server.address.endpoint(), &self.server.endpoint) {
+            (Err(name), Endpoint::Tcp(address)) => resolver.has_left(&name, *address),
+            (Ok(_) | Err(_), Endpoint::Tcp(_) | Endpoint::Unix(_)) => false,
+        }
+    }
+
+    /// Names the agent to the server, which at the same time says whether its role is still the
+    /// one that is asked for: a standby that became a primary reports so with its next answer.
     pub(super) async fn attribute(
         &mut self,
         attribution: &Attribution,
+        attrs: SessionAttrs,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
+        let before = Role::of(self.conversation.parameters());
         let statements = attribution.statements();
         let exchange = Exchange {
             phase: Phase::Attribution,
@@ -157,12 +178,27 @@ impl Connection {
         };
         self.conversation
             .query(exchange, &statements.sql, statements.count)
-            .await
+            .await?;
+        let mut role = Role::of(self.conversation.parameters());
+        if attribution.is_read_only()
+            && let (Some(now), Some(before)) = (role, before)
+        {
+            role = Some(now.with_default_of(before));
+        }
+        if attrs.accepts(role) {
+            Ok(())
+        } else {
+            Err(UpstreamError::WrongRole)
+        }
     }
 
-    /// Whether the connection may be handed out, as far as can be seen without a round trip.
-    pub(super) fn is_usable(&mut self) -> bool {
-        now() < self.retire_at && self.conversation.check_idle(Phase::Reset).is_ok()
+    /// Whether the connection is neither too old nor dead nor to a server of the wrong role, as
+    /// far as can be seen without a round trip.
+    pub(super) fn is_usable(&mut self, attrs: SessionAttrs, watcher: &Waker) -> bool {
+        let mut cx = Context::from_waker(watcher);
+        now() < self.retire_at
+            && self.conversation.check_idle(Phase::Reset, &mut cx).is_ok()
+            && attrs.accepts(Role::of(self.conversation.parameters()))
     }
 
     /// Says goodbye to the server in the background.

@@ -9,6 +9,7 @@
 //! A connection exists only with a [`Slot`](target::Slot) of its target, so the cap holds whatever
 //! happens to it. Slots and connections that become free go to whoever has waited longest.
 
+mod ground;
 mod lease;
 mod setback;
 mod target;
@@ -25,10 +26,10 @@ use runtime::now;
 
 use super::attribution::Attribution;
 use super::credentials::Account;
-use super::dial::Dialer;
 use super::error::UpstreamError;
 use super::session::SessionSettings;
-use super::settings::TargetSettings;
+use super::settings::{ShardPart, TargetSettings};
+use ground::Ground;
 use target::TargetPool;
 
 pub use lease::{Lease, Outcome};
@@ -44,6 +45,8 @@ pub struct LeaseRequest<'r> {
     pub target: &'r Arc<TargetSettings>,
     /// One of the target's accounts, from [`TargetSettings::account_for`].
     pub account: &'r Arc<Account>,
+    /// One of the target's databases.
+    pub database: &'r str,
     pub settings: &'r SessionSettings,
     pub attribution: &'r Attribution,
     /// Everything included: waiting, connecting, attribution.
@@ -51,7 +54,7 @@ pub struct LeaseRequest<'r> {
 }
 
 struct Shared {
-    dialer: Dialer,
+    ground: Rc<Ground>,
     targets: RefCell<HashMap<String, Rc<TargetPool>>>,
     draining: Cell<bool>,
 }
@@ -59,9 +62,9 @@ struct Shared {
 impl Pools {
     /// Starts the upkeep on this shard. There is nothing to keep up before
     /// [`retarget`](Self::retarget) or the first lease.
-    pub fn new() -> Self {
+    pub fn new(part: ShardPart) -> Self {
         let shared = Rc::new(Shared {
-            dialer: Dialer::default(),
+            ground: Rc::new(Ground::new(part)),
             targets: RefCell::default(),
             draining: Cell::new(false),
         });
@@ -86,7 +89,7 @@ impl Pools {
         for target in described.into_values() {
             let pool = self.0.pool(target);
             pool.retarget(Some(target));
-            upkeep::refill(&self.0, &pool);
+            upkeep::refill(&pool);
         }
     }
 
@@ -101,20 +104,28 @@ impl Pools {
             if self.0.draining.get() {
                 return Err(UpstreamError::Draining);
             }
-            let acquired = pool.acquire(&self.0, request).await?;
-            upkeep::refill(&self.0, &pool);
+            let acquired = pool.acquire(request).await?;
+            upkeep::refill(&pool);
             let (mut connection, reused) = match acquired {
                 target::Acquired::Used(connection) => (connection, true),
                 target::Acquired::New(connection) => (connection, false),
             };
-            match connection
-                .attribute(request.attribution, request.deadline)
-                .await
-            {
+            let deadline = if reused {
+                // Time is left for a new connection, perhaps to another server.
+                let patience = request.target.pool.connect_deadline / 2;
+                request.deadline.min(now() + patience)
+            } else {
+                request.deadline
+            };
+            let attribution = request.attribution;
+            let attrs = request.target.session_attrs;
+            match connection.attribute(attribution, attrs, deadline).await {
                 Ok(()) => return Ok(Lease::new(connection)),
                 // The server may have gone since the last look, and nothing of the session has
                 // reached it yet.
-                Err(error) if reused && error.ends_connection() && now() < request.deadline => {}
+                Err(error) if reused && error.ends_connection() && now() < request.deadline => {
+                    pool.handle_loss(connection, &error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -138,9 +149,11 @@ impl Pools {
     }
 }
 
-impl Default for Pools {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Pools {
+    fn drop(&mut self) {
+        for (_, pool) in self.0.pools() {
+            pool.end_upkeep();
+        }
     }
 }
 
@@ -158,7 +171,7 @@ impl Shared {
         if let Some(pool) = targets.get(&target.name) {
             return pool.clone();
         }
-        let pool = Rc::new(TargetPool::new(target.clone()));
+        let pool = Rc::new(TargetPool::new(target.clone(), self.ground.clone()));
         targets.insert(target.name.clone(), pool.clone());
         pool
     }

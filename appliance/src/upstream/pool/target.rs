@@ -4,32 +4,36 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use runtime::now;
 
+use super::LeaseRequest;
+use super::ground::Ground;
 use super::lease::Connection;
-use super::setback::Setbacks;
+use super::setback::{LoginKey, Setbacks};
 use super::ticket::{Granted, Ticket};
-use super::{LeaseRequest, Shared};
-use crate::upstream::credentials::{Account, Identity};
+use crate::upstream::credentials::Account;
+use crate::upstream::dial::Login;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::session::SessionSettings;
 use crate::upstream::settings::TargetSettings;
 
-/// Distinct pairs of account and session settings that one target remembers. The one that was not
-/// used for longest makes room for a new one, and its idle connections are closed.
+/// Distinct sets of account, database and session settings that one target remembers. The one that
+/// was not used for longest makes room for a new one, and its idle connections are closed.
 const KEYS_MAX: usize = 64;
 
 /// What makes two connections of a target interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PoolKey {
-    pub(super) account: Identity,
+    pub(super) login: LoginKey,
     pub(super) settings: SessionSettings,
 }
 
 /// The connections of one target.
 pub(super) struct TargetPool {
+    ground: Rc<Ground>,
     state: RefCell<State>,
     draining: Cell<bool>,
     /// Whether a task makes connections ahead of need: one at a time, to be gentle with a server
@@ -57,6 +61,8 @@ struct KeyState {
     /// The one that came back last is last, and goes first: the others grow old and are closed.
     idle: Idle,
     leased_at: Instant,
+    /// A connection was made: only then are others made ahead of need.
+    has_served: bool,
 }
 
 /// The right to have one connection. Dropping it lets the next in the queue have one.
@@ -89,7 +95,7 @@ pub struct TargetStatus {
 }
 
 impl TargetPool {
-    pub(super) fn new(target: Arc<TargetSettings>) -> Self {
+    pub(super) fn new(target: Arc<TargetSettings>, ground: Rc<Ground>) -> Self {
         let state = State {
             target: Some(target),
             open: 0,
@@ -99,6 +105,7 @@ impl TargetPool {
             made: 0,
         };
         Self {
+            ground,
             state: RefCell::new(state),
             draining: Cell::default(),
             warming: Cell::default(),
@@ -116,15 +123,14 @@ impl TargetPool {
     /// A connection for the request: an idle one, a new one, or whichever comes after waiting.
     pub(super) async fn acquire(
         self: &Rc<Self>,
-        shared: &Shared,
         request: &LeaseRequest<'_>,
     ) -> Result<Acquired, UpstreamError> {
         let key = self.remember(request);
         if let Some(connection) = self.take_idle(&key) {
             return Ok(Acquired::Used(connection));
         }
-        self.refuse_in_pause(&key)?;
-        let slot = match self.take_slot(request.target.pool.connections_max) {
+        self.refuse_in_pause(&key.login)?;
+        let slot = match self.take_slot(request.target) {
             Some(slot) => slot,
             None => match self.wait(&key, request).await? {
                 Granted::Used(connection) => return Ok(Acquired::Used(connection)),
@@ -139,7 +145,7 @@ impl TargetPool {
             target,
             account,
         };
-        self.open(shared, opening, request.deadline)
+        self.open(opening, request.deadline)
             .await
             .map(Acquired::New)
     }
@@ -147,7 +153,6 @@ impl TargetPool {
     /// Makes a connection, unless the target has just turned one down.
     pub(super) async fn open(
         &self,
-        shared: &Shared,
         opening: Opening,
         deadline: Instant,
     ) -> Result<Box<Connection>, UpstreamError> {
@@ -157,40 +162,34 @@ impl TargetPool {
             target,
             account,
         } = opening;
-        self.refuse_in_pause(&key)?;
+        self.refuse_in_pause(&key.login)?;
         let connect_deadline = now() + target.pool.connect_deadline;
-        let dialled = shared
-            .dialer
-            .dial(
-                &target,
-                &account,
-                &key.settings,
-                deadline.min(connect_deadline),
-            )
-            .await;
+        let login = Login {
+            target: &target,
+            account: &account,
+            database: &key.login.database,
+            settings: &key.settings,
+        };
+        let dialer = &self.ground.dialer;
+        let dialled = dialer.dial(login, deadline.min(connect_deadline)).await;
         // Invariant: `slot` outlives the borrow, since dropping it borrows again.
         let mut state = self.state.borrow_mut();
         match dialled {
             Ok(established) => {
-                state.setbacks.handle_success(key.account);
+                state.setbacks.handle_success(&key.login);
+                state.mark_served(&key);
                 state.made = state.made.wrapping_add(1);
                 let retire_at = now() + spread(target.pool.lifetime, state.made);
-                Ok(Connection::new(
-                    established,
-                    key,
-                    target,
-                    account,
-                    retire_at,
-                    slot,
-                ))
+                Ok(Connection::new(established, key, account, retire_at, slot))
             }
             Err(error) => {
                 // That a session could not wait says nothing about the target.
                 let impatient =
                     matches!(error, UpstreamError::TimedOut { .. }) && deadline < connect_deadline;
                 if !impatient {
-                    state.setbacks.handle_failure(key.account, &error, now());
+                    state.setbacks.handle_failure(&key.login, &error, now());
                 }
+                state.forget_unserved(&key);
                 Err(error)
             }
         }
@@ -199,7 +198,9 @@ impl TargetPool {
     /// Takes a connection that was reset, or made ahead of need, and gives it to whoever waits.
     pub(super) fn take_back(&self, mut connection: Box<Connection>) {
         let mut state = self.state.borrow_mut();
-        if self.draining.get() || !state.describes(&connection) || !connection.is_usable() {
+        let usable = state.can_use(&mut connection, &self.ground, &self.ground.watcher());
+        let surplus = state.open > state.connections_max(&self.ground);
+        if self.draining.get() || !usable || surplus {
             drop(state);
             return connection.close();
         }
@@ -227,25 +228,16 @@ impl TargetPool {
     pub(super) fn retarget(self: &Rc<Self>, target: Option<&Arc<TargetSettings>>) {
         let mut state = self.state.borrow_mut();
         let same = match (&state.target, target) {
-            (Some(old), Some(new)) => old
-                .accounts()
-                .all(|account| new.still_describes(old, account)),
+            (Some(old), Some(new)) => new.fails_like(old),
             (Some(_), None) | (None, Some(_)) | (None, None) => false,
         };
         if !same {
             state.setbacks = Setbacks::default();
         }
         state.target = target.cloned();
-        let mut closing = Vec::new();
-        for key in &mut state.keys {
-            closing.extend(key.idle.extract_if(.., |connection| {
-                !target.is_some_and(|target| {
-                    target.still_describes(&connection.target, &connection.account)
-                })
-            }));
-        }
+        let unusable = state.take_unusable(&self.ground);
         drop(state);
-        closing.into_iter().for_each(Connection::close);
+        unusable.into_iter().for_each(Connection::close);
         self.serve_queue();
     }
 
@@ -271,12 +263,8 @@ impl TargetPool {
         let (idle_max, warm) = state.target.as_ref().map_or((Duration::ZERO, 0), |target| {
             (target.pool.idle, target.pool.warm)
         });
-        let mut closing = Vec::new();
+        let mut closing = state.take_unusable(&self.ground);
         for key in &mut state.keys {
-            closing.extend(
-                key.idle
-                    .extract_if(.., |connection| !connection.is_usable()),
-            );
             let spare = key.idle.len().saturating_sub(warm);
             // Those that were not used for longest stand first.
             let unused = key.idle.iter().take(spare);
@@ -292,23 +280,58 @@ impl TargetPool {
         closing.into_iter().for_each(Connection::close);
     }
 
+    /// Sees to it that the answers of the name server are not older than the target allows, while
+    /// there are connections that may have to follow them.
+    pub(super) fn refresh_names(&self) {
+        let state = self.state.borrow();
+        let Some(target) = state.target.as_ref().filter(|_| state.open > 0) else {
+            return;
+        };
+        let resolver = self.ground.dialer.resolver();
+        for name in target.addresses.iter().filter_map(|a| a.endpoint().err()) {
+            resolver.refresh(&name, target.names_fresh_for);
+        }
+    }
+
+    /// Closes a connection that turned out not to serve when it was leased, and the idle ones that
+    /// can be expected not to.
+    pub(super) fn handle_loss(&self, connection: Box<Connection>, error: &UpstreamError) {
+        if matches!(error, UpstreamError::Lost { .. }) {
+            // The others say themselves whether they are lost as well.
+            return connection.close();
+        }
+        let server = connection.server();
+        self.ground.dialer.handle_loss(server);
+        let mut state = self.state.borrow_mut();
+        let mut closing = Vec::new();
+        for key in &mut state.keys {
+            let there = |other: &mut Box<Connection>| other.server() == server;
+            closing.extend(key.idle.extract_if(.., there));
+        }
+        drop(state);
+        closing.push(connection);
+        closing.into_iter().for_each(Connection::close);
+    }
+
+    /// Makes no connections ahead of need any more, and closes those that come back.
+    pub(super) fn end_upkeep(&self) {
+        self.draining.set(true);
+    }
+
     /// The next connection to be made ahead of need, if one is missing and there is room for it:
-    /// for the target's own account always, for other accounts while they are in use.
+    /// for the target's own account and database always, for others while they are in use.
     pub(super) fn next_to_warm(self: &Rc<Self>) -> Option<Opening> {
         if self.draining.get() {
             return None;
         }
         let target = self.state.borrow().target.clone()?;
-        let account = target
-            .accounts()
-            .find(|account| self.lacks_warm(account, &target))
-            .cloned()?;
+        let (account, login) = self.state.borrow().lacking_warm(&target)?;
+        self.refuse_in_pause(&login).ok()?;
+        let slot = self.take_slot(&target)?;
         let key = Rc::new(PoolKey {
-            account: account.identity(),
+            login,
             settings: SessionSettings::default(),
         });
-        self.refuse_in_pause(&key).ok()?;
-        let slot = self.take_slot(target.pool.connections_max)?;
         let key = self.state.borrow_mut().intern(&key);
         Some(Opening {
             slot,
@@ -339,22 +362,12 @@ impl TargetPool {
         }
     }
 
-    fn lacks_warm(&self, account: &Arc<Account>, target: &TargetSettings) -> bool {
-        let state = self.state.borrow();
-        let key = state
-            .keys
-            .iter()
-            .find(|known| known.key.account == account.identity() && known.key.settings.is_empty());
-        let own = Arc::ptr_eq(account, &target.account);
-        match key {
-            Some(key) => key.idle.len() < target.pool.warm,
-            None => own && target.pool.warm > 0,
-        }
-    }
-
     fn remember(&self, request: &LeaseRequest<'_>) -> Rc<PoolKey> {
         let key = PoolKey {
-            account: request.account.identity(),
+            login: LoginKey {
+                account: request.account.identity(),
+                database: request.database.into(),
+            },
             settings: request.settings.clone(),
         };
         let mut state = self.state.borrow_mut();
@@ -370,24 +383,27 @@ impl TargetPool {
             let mut state = self.state.borrow_mut();
             let known = state.keys.iter_mut().find(|known| *known.key == *key)?;
             let mut connection = known.idle.pop()?;
+            // Whoever leases it waits for it in a task of its own.
+            let usable = state.can_use(&mut connection, &self.ground, Waker::noop());
             drop(state);
-            if connection.is_usable() {
+            if usable {
                 return Some(connection);
             }
             connection.close();
         }
     }
 
-    fn refuse_in_pause(&self, key: &PoolKey) -> Result<(), UpstreamError> {
-        match self.state.borrow().setbacks.in_force(key.account, now()) {
+    fn refuse_in_pause(&self, login: &LoginKey) -> Result<(), UpstreamError> {
+        match self.state.borrow().setbacks.in_force(login, now()) {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
-    fn take_slot(self: &Rc<Self>, connections_max: usize) -> Option<Slot> {
+    fn take_slot(self: &Rc<Self>, target: &TargetSettings) -> Option<Slot> {
+        let most = target.pool.connections_on(self.ground.part);
         let mut state = self.state.borrow_mut();
-        (state.open < connections_max.max(1)).then(|| {
+        (state.open < most).then(|| {
             state.open += 1;
             Slot(Rc::downgrade(self))
         })
@@ -404,7 +420,7 @@ impl TargetPool {
         match ticket.wait(deadline).await {
             Some(granted) => Ok(granted),
             None => {
-                self.refuse_in_pause(key)?;
+                self.refuse_in_pause(&key.login)?;
                 Err(UpstreamError::QueueTimedOut)
             }
         }
@@ -431,7 +447,7 @@ impl TargetPool {
     fn serve_queue(self: &Rc<Self>) {
         loop {
             let mut state = self.state.borrow_mut();
-            if state.open >= state.connections_max() {
+            if state.open >= state.connections_max(&self.ground) {
                 return;
             }
             let Some(ticket) = state.first_waiting() else {
@@ -446,16 +462,75 @@ impl TargetPool {
 }
 
 impl State {
-    fn connections_max(&self) -> usize {
+    fn connections_max(&self, ground: &Ground) -> usize {
         self.target
             .as_ref()
-            .map_or(usize::MAX, |target| target.pool.connections_max.max(1))
+            .map_or(usize::MAX, |target| target.pool.connections_on(ground.part))
     }
 
-    fn describes(&self, connection: &Connection) -> bool {
-        self.target
-            .as_ref()
-            .is_some_and(|target| target.still_describes(&connection.target, &connection.account))
+    /// Whether the connection may be handed out, as far as can be seen without a round trip. When
+    /// that may have changed, `watcher` is woken.
+    fn can_use(&self, connection: &mut Connection, ground: &Ground, watcher: &Waker) -> bool {
+        let Some(target) = &self.target else {
+            return false;
+        };
+        connection.is_of(target)
+            && !connection.has_moved(ground.dialer.resolver())
+            && connection.is_usable(target.session_attrs, watcher)
+    }
+
+    /// Takes out what is idle and cannot be used.
+    fn take_unusable(&mut self, ground: &Ground) -> Idle {
+        let watcher = ground.watcher();
+        let mut unusable = Vec::new();
+        let mut keys = std::mem::take(&mut self.keys);
+        for key in &mut keys {
+            let unfit =
+                |connection: &mut Box<Connection>| !self.can_use(connection, ground, &watcher);
+            unusable.extend(key.idle.extract_if(.., unfit));
+        }
+        self.keys = keys;
+        unusable
+    }
+
+    /// Which login has fewer connections ready than it should.
+    fn lacking_warm(&self, target: &TargetSettings) -> Option<(Arc<Account>, LoginKey)> {
+        let own = target.databases.own.as_deref().map(|database| LoginKey {
+            account: target.account.identity(),
+            database: database.into(),
+        });
+        let in_use = self.keys.iter().filter(|key| key.has_served);
+        let in_use = in_use.filter(|key| key.key.settings.is_empty());
+        let logins = own
+            .into_iter()
+            .chain(in_use.map(|key| key.key.login.clone()));
+        logins
+            .filter(|login| self.warm(login) < target.pool.warm)
+            .find_map(|login| {
+                let mut accounts = target.accounts();
+                let account = accounts.find(|account| account.identity() == login.account)?;
+                Some((account.clone(), login))
+            })
+    }
+
+    /// Connections that are ready for the login, without settings of a client.
+    fn warm(&self, login: &LoginKey) -> usize {
+        self.keys
+            .iter()
+            .find(|known| known.key.login == *login && known.key.settings.is_empty())
+            .map_or(0, |known| known.idle.len())
+    }
+
+    fn mark_served(&mut self, key: &PoolKey) {
+        if let Some(known) = self.keys.iter_mut().find(|known| *known.key == *key) {
+            known.has_served = true;
+        }
+    }
+
+    /// A key that never led anywhere, such as a database that does not exist, takes no place.
+    fn forget_unserved(&mut self, key: &PoolKey) {
+        self.keys
+            .retain(|known| known.has_served || *known.key != *key);
     }
 
     /// The ticket at the head of the queue, after those that were given up.
@@ -480,6 +555,7 @@ impl State {
             key: key.clone(),
             idle,
             leased_at,
+            has_served: false,
         });
         key.clone()
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use appliance::transport::HandshakeError;
 use appliance::upstream::{
-    AuthenticationFailure, Outcome, Phase, PoolSettings, Pools, Roots, SqlState, TargetSettings,
-    Tls, TlsFailure, TlsMode, UpstreamError, Violation,
+    AuthenticationFailure, Outcome, Phase, PoolSettings, Roots, SqlState, TargetSettings, Tls,
+    TlsFailure, TlsMode, UpstreamError, Violation,
 };
 use codecs::postgres::backend::{
     Report, Severity, TransactionStatus, encode_authentication_cleartext_password,
@@ -18,7 +18,7 @@ use codecs::postgres::backend::{
 };
 use codecs::postgres::{EncodeError, backend};
 
-use super::{account, lease, loopback, named, refusal, target, until};
+use super::{account, lease, loopback, named, pools, refusal, target, until};
 use crate::certificates::Authority;
 use crate::shard::on_shard;
 
@@ -526,7 +526,7 @@ fn a_connection_that_speaks_unasked_is_not_handed_out_again() {
         }),
     ]);
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(plain(port)));
+        let (pools, target) = (pools(), Arc::new(plain(port)));
         lease(&pools, &target).await.unwrap().finish(Outcome::Clean);
         until(|| pools.status().iter().all(|status| status.open == 0)).await;
         assert!(lease(&pools, &target).await.is_ok());
@@ -539,12 +539,12 @@ fn a_host_name_is_looked_up() {
     let port = serve([Box::new(|mut peer| drop(peer.packet()))]);
     on_shard(async move || {
         let target = TargetSettings {
-            address: named("localhost", port),
+            addresses: vec![named("localhost", port)],
             ..plain(port)
         };
         assert_eq!(refusal(target).await, lost(Phase::Authentication));
         let target = TargetSettings {
-            address: named("nobody.invalid", port),
+            addresses: vec![named("nobody.invalid", port)],
             ..plain(port)
         };
         assert_eq!(refusal(target).await, UpstreamError::Unresolved);

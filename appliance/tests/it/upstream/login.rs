@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use appliance::config::Secret;
 use appliance::upstream::{
-    Account, AuthenticationFailure, ChannelBinding, ClientCertificate, Pools, Roots,
-    TargetSettings, Tls, TlsMode, UpstreamError,
+    Account, AuthenticationFailure, ChannelBinding, ClientCertificate, Roots, TargetSettings, Tls,
+    TlsMode, UpstreamError,
 };
 use rcgen::KeyPair;
 
 use super::{
-    account, lease, lease_with, loopback, parameter, query, refusal, settings, soon, target, unix,
+    account, lease, lease_with, loopback, parameter, pools, query, refusal, settings, soon, target,
+    unix,
 };
 use crate::certificates::Authority;
 use crate::postgres::{Options, Server, ServerTls};
@@ -79,7 +80,7 @@ impl Setting {
 }
 
 async fn check_user(target: TargetSettings, expected: &str) {
-    let mut lease = lease(&Pools::new(), &Arc::new(target)).await.unwrap();
+    let mut lease = lease(&pools(), &Arc::new(target)).await.unwrap();
     assert_eq!(
         query(&mut lease, "select session_user").await.unwrap(),
         expected
@@ -214,7 +215,7 @@ fn settings_that_give_texts_another_meaning_are_overridden() {
     );
     on_shard(async move || {
         let target = Arc::new(setting.target("trusted", None, Tls::disabled()));
-        let pools = Pools::new();
+        let pools = pools();
         let mut lease = lease(&pools, &target).await.unwrap();
         assert_eq!(parameter(lease.parameters(), "client_encoding"), "UTF8");
         assert_eq!(
@@ -240,7 +241,7 @@ fn a_sessions_settings_are_what_reset_returns_to() {
     let setting = Setting::new();
     on_shard(async move || {
         let target = Arc::new(setting.target("trusted", None, Tls::disabled()));
-        let pools = Pools::new();
+        let pools = pools();
         let wanted = settings(&[("DateStyle", "German"), ("statement_timeout", "12345")]);
         let mut lease = lease_with(&pools, &target, &wanted, soon()).await.unwrap();
         assert_eq!(parameter(lease.parameters(), "DateStyle"), "German, DMY");

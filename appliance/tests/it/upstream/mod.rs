@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use appliance::config::Secret;
 use appliance::upstream::{
-    Account, Address, Attribution, ChannelBinding, Host, Lease, LeaseRequest, Parameters,
-    PoolSettings, Pools, SessionSettings, TargetSettings, Tls, UpstreamError,
+    Account, Address, Attribution, Balance, ChannelBinding, Databases, Host, Lease, LeaseRequest,
+    Parameters, PoolSettings, Pools, SessionAttrs, SessionSettings, ShardPart, TargetSettings, Tls,
+    UpstreamError,
 };
 use codecs::Limits;
 use codecs::postgres::backend::Backend;
@@ -65,8 +66,11 @@ fn account(user: &str, password: Option<&str>, tls: Tls) -> Account {
 fn target(address: Address, account: Account) -> TargetSettings {
     TargetSettings {
         name: "orders".into(),
-        address,
-        database: "postgres".into(),
+        addresses: vec![address],
+        session_attrs: SessionAttrs::Any,
+        balance: Balance::InOrder,
+        names_fresh_for: Duration::from_secs(10),
+        databases: Databases::one("postgres"),
         account: Arc::new(account),
         readonly_account: None,
         group_accounts: Vec::new(),
@@ -103,6 +107,7 @@ async fn lease_with(
     let request = LeaseRequest {
         target,
         account: &target.account,
+        database: own_database(target),
         settings,
         attribution: &attribution(),
         deadline,
@@ -110,9 +115,18 @@ async fn lease_with(
     pools.lease(&request).await
 }
 
+/// The pools of the only shard.
+fn pools() -> Pools {
+    Pools::new(ShardPart::ALL)
+}
+
+fn own_database(target: &TargetSettings) -> &str {
+    target.databases.own.as_deref().unwrap()
+}
+
 /// The reason why there is no lease.
 async fn refusal(target: TargetSettings) -> UpstreamError {
-    match lease(&Pools::new(), &Arc::new(target)).await {
+    match lease(&pools(), &Arc::new(target)).await {
         Ok(_) => panic!("the lease was given"),
         Err(error) => error,
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use appliance::upstream::{
     Attribution, Lease, LeaseRequest, Outcome, PoolSettings, Pools, Roots, SessionSettings,
-    TargetSettings, TargetStatus, Tls, TlsMode, UpstreamError, cancel,
+    ShardPart, TargetSettings, TargetStatus, Tls, TlsMode, UpstreamError, cancel,
 };
 
 use super::{
-    PATIENCE, account, lease, lease_with, loopback, parameter, query, settings, soon, target, until,
+    PATIENCE, account, lease, lease_with, loopback, own_database, parameter, pools, query,
+    settings, soon, target, until,
 };
 use crate::certificates::Authority;
 use crate::postgres::{Options, SUPERUSER, Server, ServerTls};
@@ -61,7 +62,7 @@ async fn give_back(pools: &Pools, lease: Lease) {
 fn nothing_of_a_session_is_left_after_it() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, cold())));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, cold())));
         let mut first = lease(&pools, &target).await.unwrap();
         for sql in [
             "create temp table leftover as select 1 as a",
@@ -113,7 +114,7 @@ fn nothing_of_a_session_is_left_after_it() {
 fn sessions_left_in_a_transaction_or_tainted_or_dropped_end() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, cold())));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, cold())));
         let mut open = lease(&pools, &target).await.unwrap();
         query(&mut open, "begin").await.unwrap();
         open.finish(Outcome::Clean);
@@ -146,11 +147,12 @@ async fn until_query(lease: &mut Lease, sql: &str, expected: &str) {
 fn the_targets_log_and_row_level_security_see_the_agent() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, cold())));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, cold())));
         let attribution = Attribution::new("corp", "o'brien \\ é", Some("psql"), true).unwrap();
         let request = LeaseRequest {
             target: &target,
             account: &target.account,
+            database: own_database(&target),
             settings: &SessionSettings::default(),
             attribution: &attribution,
             deadline: soon(),
@@ -200,7 +202,7 @@ fn a_full_pool_lets_wait_and_says_so_at_the_deadline() {
             queue_deadline: Duration::from_millis(100),
             ..capped(2)
         };
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, pool)));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, pool)));
         let one = lease(&pools, &target).await.unwrap();
         let two = lease(&pools, &target).await.unwrap();
         let mut late = Box::pin(lease(&pools, &target));
@@ -224,7 +226,7 @@ fn a_full_pool_lets_wait_and_says_so_at_the_deadline() {
 fn those_who_wait_are_served_in_the_order_of_their_coming() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Rc::new(Pools::new()), Arc::new(trusted(&server, capped(1))));
+        let (pools, target) = (Rc::new(pools()), Arc::new(trusted(&server, capped(1))));
         let order = Rc::new(RefCell::new(Vec::new()));
         let first = lease(&pools, &target).await.unwrap();
         for number in 0..3 {
@@ -256,7 +258,7 @@ fn those_who_wait_are_served_in_the_order_of_their_coming() {
 fn an_idle_connection_for_other_settings_makes_room() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, capped(1))));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, capped(1))));
         let plain = lease(&pools, &target).await.unwrap();
         give_back(&pools, plain).await;
         let wanted = settings(&[("timezone", "UTC")]);
@@ -273,7 +275,7 @@ fn distinct_settings_are_remembered_up_to_a_bound() {
         ..Options::default()
     });
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, capped(90))));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, capped(90))));
         for number in 0..66 {
             let wanted = settings(&[("statement_timeout", &format!("{}", 1000 + number))]);
             lease_with(&pools, &target, &wanted, soon())
@@ -290,7 +292,7 @@ fn distinct_settings_are_remembered_up_to_a_bound() {
 fn a_connection_that_died_while_idle_is_not_handed_out() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, cold())));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, cold())));
         let (one, two) = (lease(&pools, &target).await, lease(&pools, &target).await);
         give_back(&pools, one.unwrap()).await;
         give_back(&pools, two.unwrap()).await;
@@ -307,7 +309,7 @@ fn a_connection_that_died_while_idle_is_not_handed_out() {
 fn a_restart_of_the_server_is_told_at_once_and_over_when_it_is() {
     let mut server = server();
     on_shard(async move || {
-        let (pools, target) = (Rc::new(Pools::new()), Arc::new(trusted(&server, capped(2))));
+        let (pools, target) = (Rc::new(pools()), Arc::new(trusted(&server, capped(2))));
         let leased = lease(&pools, &target).await.unwrap();
         let idle = lease(&pools, &target).await.unwrap();
         let waited = Rc::new(RefCell::new(None));
@@ -360,7 +362,7 @@ fn connections_are_made_ahead_of_need_and_made_again() {
             connections_max: 3,
             ..cold()
         };
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, pool)));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, pool)));
         pools.retarget([&target]);
         until(|| status(&pools).idle == 2).await;
         let one = lease(&pools, &target).await.unwrap();
@@ -382,7 +384,7 @@ fn warm_connections_come_back_with_their_server() {
     let mut server = server();
     on_shard(async move || {
         let pool = PoolSettings { warm: 2, ..cold() };
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, pool)));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, pool)));
         pools.retarget([&target]);
         until(|| status(&pools).idle == 2).await;
         server.stop();
@@ -397,7 +399,7 @@ fn a_changed_target_gets_new_connections() {
     let server = server();
     server.psql("create role other login");
     on_shard(async move || {
-        let (pools, old) = (Pools::new(), Arc::new(trusted(&server, cold())));
+        let (pools, old) = (pools(), Arc::new(trusted(&server, cold())));
         pools.retarget([&old]);
         let (idle, leased) = (lease(&pools, &old).await, lease(&pools, &old).await);
         give_back(&pools, idle.unwrap()).await;
@@ -435,7 +437,7 @@ fn connections_end_by_age_and_by_idleness() {
             lifetime: Duration::ZERO,
             ..cold()
         };
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, aged)));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, aged)));
         lease(&pools, &target).await.unwrap().finish(Outcome::Clean);
         until(|| status(&pools).open == 0).await;
 
@@ -444,7 +446,7 @@ fn connections_end_by_age_and_by_idleness() {
             warm: 1,
             ..cold()
         };
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, idle)));
+        let (pools, target) = (Pools::new(ShardPart::ALL), Arc::new(trusted(&server, idle)));
         let (one, two) = (lease(&pools, &target).await, lease(&pools, &target).await);
         one.unwrap().finish(Outcome::Clean);
         two.unwrap().finish(Outcome::Clean);
@@ -457,7 +459,7 @@ fn connections_end_by_age_and_by_idleness() {
 fn a_drain_ends_what_is_idle_and_sends_away_who_waits() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Rc::new(Pools::new()), Arc::new(trusted(&server, capped(2))));
+        let (pools, target) = (Rc::new(pools()), Arc::new(trusted(&server, capped(2))));
         let (idle, leased) = (lease(&pools, &target).await, lease(&pools, &target).await);
         let waited = Rc::new(RefCell::new(None));
         {
@@ -486,7 +488,7 @@ fn a_drain_ends_what_is_idle_and_sends_away_who_waits() {
 fn a_wait_that_is_given_up_passes_its_grant_on() {
     let server = server();
     on_shard(async move || {
-        let (pools, target) = (Pools::new(), Arc::new(trusted(&server, capped(1))));
+        let (pools, target) = (pools(), Arc::new(trusted(&server, capped(1))));
         let first = lease(&pools, &target).await.unwrap();
         let mut given_up = Box::pin(lease(&pools, &target));
         poll_fn(|cx| {
@@ -523,7 +525,7 @@ fn a_cancel_ends_the_statement_of_its_own_session() {
         ] {
             let account = account(SUPERUSER, None, tls);
             let target = Arc::new(target(loopback(server.port()), account));
-            let pools = Pools::new();
+            let pools = pools();
             let mut bystander = lease(&pools, &target).await.unwrap();
             let mut sleeper = lease(&pools, &target).await.unwrap();
             let handle = sleeper.cancel_handle().unwrap();

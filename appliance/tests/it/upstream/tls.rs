@@ -5,11 +5,10 @@ use std::sync::Arc;
 use appliance::config::Secret;
 use appliance::transport::{CertificateFault, HandshakeError};
 use appliance::upstream::{
-    Address, ClientCertificate, Pools, Roots, Tls, TlsFailure, TlsMode, TlsSetupError,
-    UpstreamError,
+    Address, ClientCertificate, Roots, Tls, TlsFailure, TlsMode, TlsSetupError, UpstreamError,
 };
 
-use super::{account, lease, loopback, named, query, refusal, target};
+use super::{account, lease, loopback, named, pools, query, refusal, target};
 use crate::certificates::{Authority, Certified};
 use crate::postgres::{Options, SUPERUSER, Server, ServerTls};
 use crate::shard::on_shard;
@@ -54,7 +53,7 @@ async fn check_one(address: Address, tls: Tls, outcome: Outcome) {
     let target = target(address, account(SUPERUSER, None, tls));
     match outcome {
         Ok(()) => {
-            let leased = lease(&Pools::new(), &Arc::new(target)).await;
+            let leased = lease(&pools(), &Arc::new(target)).await;
             let mut leased = leased.unwrap_or_else(|error| panic!("{mode:?} {host}: {error}"));
             let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
             assert_eq!(

@@ -119,7 +119,7 @@ pub(crate) struct Exchange {
     snapshot: Arc<Snapshot>,
     proven: Proven,
     permit: Rc<Permit>,
-    target_name: Rc<str>,
+    sought: policy::Target,
     classifier: Rc<Classifier>,
 
     frontend: FrontendDecoder,
@@ -213,7 +213,7 @@ pub(crate) struct Opened {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) proven: Proven,
     pub(crate) permit: Permit,
-    pub(crate) target_name: Rc<str>,
+    pub(crate) sought: policy::Target,
     pub(crate) classifier: Rc<Classifier>,
     pub(crate) frontend: FrontendDecoder,
     pub(crate) attribution: Attribution,
@@ -228,7 +228,7 @@ impl Exchange {
             snapshot: opened.snapshot,
             proven: opened.proven,
             permit: Rc::new(opened.permit),
-            target_name: opened.target_name,
+            sought: opened.sought,
             classifier: opened.classifier,
             frontend: opened.frontend,
             backend: BackendDecoder::new(limits),
@@ -291,11 +291,8 @@ impl Exchange {
     ///
     /// Returns whether it withdraws the admission.
     pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>) -> bool {
-        let target = policy::Target {
-            name: self.target_name.to_string(),
-        };
-        let exists = snapshot.targets.find(&self.target_name).is_some();
-        let admitted = snapshot.policy.admit(self.proven.principal(), &target);
+        let exists = snapshot.targets.contains(&self.sought);
+        let admitted = snapshot.policy.admit(self.proven.principal(), &self.sought);
         match admitted {
             // The second lock is set at login: a session that has to change sides starts anew.
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
