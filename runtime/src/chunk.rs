@@ -53,6 +53,17 @@ impl Chunk {
         writer.freeze()
     }
 
+    /// A copy that holds no more memory than `bytes` needs.
+    pub(crate) fn compact(bytes: &[u8]) -> Self {
+        Self {
+            buffer: Rc::new(Buffer {
+                bytes: bytes.into(),
+            }),
+            start: 0,
+            end: bytes.len(),
+        }
+    }
+
     /// The same bytes narrowed to `range`, which counts from this chunk's start and is cut to its
     /// length.
     #[must_use]

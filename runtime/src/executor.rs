@@ -1,21 +1,23 @@
 //! Starts one pinned executor per shard.
 //!
-//! It does not own sockets or timers; it starts the two driver tasks that serve them.
+//! It does not own sockets or timers; it starts the driver that serves them.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
-use std::pin::pin;
+use std::rc::Rc;
 use std::sync::mpsc;
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::process::{Resource, getrlimit};
 
-use crate::panics::{Panicked, catch, contain, count};
-use crate::{poller, timer, turn};
+use crate::driver::Driver;
+use crate::panics::{Panicked, catch, contain};
+use crate::seat::{Doorbell, Seat};
+use crate::{sockets, workers};
 
 /// The executor's own preemption timer, set beyond any run; `turn.rs` says why and what stands in
 /// for it.
@@ -29,10 +31,8 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Locked memory that one executor needs; accounted per user, and given back late.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// Worker threads per shard behind [`run_blocking`].
-///
-/// More than one, so that a name server that does not answer cannot hold up a parse.
-const BLOCKING_THREADS: usize = 4;
+/// Worker threads that the executor insists on. They have nothing to do: `workers` has our own.
+const BLOCKING_THREADS: usize = 1;
 
 /// Oldest kernel with everything that the socket ring needs.
 const KERNEL_OLDEST: (u32, u32) = (6, 1);
@@ -212,28 +212,19 @@ where
 }
 
 /// Runs `future` as a task of this shard. A panic in it is contained, counted and reported.
+///
+/// Outside a shard, and once the shard has ended, `future` is dropped.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    let Some(seat) = Seat::take(contain(future)) else {
+        tracing::error!("a task was spawned outside a shard");
+        return;
+    };
     glommio::spawn_local(async move {
-        if let Err(panicked) = contain(future).await {
+        if let Err(panicked) = seat.await {
             tracing::error!(%panicked, "a task ended by a panic");
         }
     })
     .detach();
-}
-
-/// Runs `work` on one of the shard's worker threads: name resolution, big parses.
-///
-/// Dropping the future does not stop the work.
-///
-/// # Errors
-/// [`Panicked`] when `work` panicked.
-pub async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Panicked> {
-    glommio::executor()
-        .spawn_blocking(move || catch(work))
-        .await
-        .inspect_err(|_| count())
 }
 
 fn run_shard<F, Fut>(
@@ -246,7 +237,8 @@ where
     F: Fn(ShardId) -> Fut,
     Fut: Future<Output = ()> + 'static,
 {
-    let executor = match make_executor(shard, cpu) {
+    let workers = workers::install().map_err(|source| StartError::Executor { shard, source });
+    let executor = match workers.and_then(|()| make_executor(shard, cpu)) {
         Ok(executor) => executor,
         Err(error) => {
             // The starter waits for this; when it is gone nobody needs the reason.
@@ -254,34 +246,39 @@ where
             return Ok(());
         }
     };
-    executor.run(async move {
-        let sockets = match turn::start().and_then(|()| poller::start()) {
-            Ok(driver) => driver,
+    let ends = Rc::new(Cell::new(false));
+    let outcome = executor.run(async {
+        let seated = Driver::install(Rc::clone(&ends)).and_then(|driver| {
+            let main = Seat::take(contain(main(shard)));
+            Ok((driver, main.ok_or(io::ErrorKind::OutOfMemory)?))
+        });
+        let (driver, main) = match seated {
+            Ok(seated) => seated,
             Err(source) => {
                 // As above.
                 let _ = started.send(Err(StartError::Executor { shard, source }));
                 return Ok(());
             }
         };
-        let mut sockets = pin!(glommio::spawn_local(sockets));
-        glommio::spawn_local(timer::drive()).detach();
         // As above.
         let _ = started.send(Ok(()));
 
-        let mut main = pin!(contain(main(shard)));
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(end) = main.as_mut().poll(cx) {
-                return Poll::Ready(
-                    end.map_err(|panicked| ShardDied::Panicked { shard, panicked }),
-                );
-            }
-            sockets
-                .as_mut()
-                .poll(cx)
-                .map(|source| Err(ShardDied::Sockets { shard, source }))
-        })
-        .await
-    })
+        let main = glommio::spawn_local(async move {
+            let end = main.await;
+            ends.set(true);
+            end
+        });
+        if let Some(source) = glommio::spawn_local(driver.run()).await {
+            return Err(ShardDied::Sockets { shard, source });
+        }
+        main.await
+            .map_err(|panicked| ShardDied::Panicked { shard, panicked })
+    });
+    // Tasks that are left go first, and with them their sockets.
+    drop(executor);
+    sockets::remove();
+    Doorbell::remove();
+    outcome
 }
 
 fn make_executor(shard: ShardId, cpu: usize) -> Result<LocalExecutor, StartError> {

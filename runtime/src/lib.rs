@@ -10,6 +10,8 @@
 
 mod executor;
 mod panics;
+mod seat;
+mod workers;
 
 mod clock;
 mod timer;
@@ -19,7 +21,9 @@ mod chunk;
 mod send_queue;
 mod slab;
 
-mod poller;
+mod driver;
+mod ring;
+mod sockets;
 
 mod listener;
 mod stream;
@@ -32,15 +36,17 @@ pub mod mapped;
 pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
 pub use clock::{now, unix_time};
 pub use executor::{
-    RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, run_blocking, spawn,
-    start_shards,
+    RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, spawn, start_shards,
 };
 pub use listener::{ListenAddress, Listener, SocketFile, listen_socket, listen_unix};
 pub use mailbox::{
     MailboxClosed, Receiver, ReplyReceiver, ReplySender, Sender, TrySendError, mailbox, reply,
 };
-pub use panics::{PanicLocation, Panicked, contain, install_panic_hook, panics_contained};
+pub use panics::{
+    Contained, PanicLocation, Panicked, contain, install_panic_hook, panics_contained,
+};
 pub use published::{Published, Subscription};
 pub use stream::{Keepalive, PeerAddress, Stream};
 pub use timer::{DeadlinePassed, Timer, with_deadline};
 pub use turn::yield_if_needed;
+pub use workers::run_blocking;

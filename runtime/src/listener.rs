@@ -6,18 +6,18 @@ use std::fs::Permissions;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::clock::now;
-use crate::poller::PolledSocket;
+use crate::ring::Operation;
+use crate::sockets::{Arrived, End, Socket as RingSocket};
 use crate::stream::{PeerAddress, Stream};
 use crate::timer::Timer;
 
@@ -65,7 +65,7 @@ pub struct SocketFile {
 /// duplicate through [`from_fd`](Self::from_fd).
 #[derive(Debug)]
 pub struct Listener {
-    socket: PolledSocket,
+    socket: RingSocket,
     address: ListenAddress,
     /// Set while descriptors or memory are exhausted.
     pause: Option<Timer>,
@@ -87,7 +87,8 @@ impl Listener {
     /// When it is not a TCP or Unix socket, and what the kernel says.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let socket = SockRef::from(&fd);
-        socket.set_nonblocking(true)?;
+        // The ring waits where a non-blocking listener would be reported as not ready.
+        socket.set_nonblocking(false)?;
         let local = socket.local_addr()?;
         let address = match local.as_socket() {
             Some(address) => ListenAddress::Tcp(address),
@@ -96,8 +97,7 @@ impl Listener {
             }
             None => return Err(io::ErrorKind::Unsupported.into()),
         };
-        let socket = PolledSocket::new(fd)?;
-        socket.assume_ready();
+        let socket = RingSocket::new(fd, Operation::Accept)?;
         Ok(Self {
             socket,
             address,
@@ -133,36 +133,40 @@ impl Listener {
                 ready!(pause.poll_expired(cx));
                 self.pause = None;
             }
-            ready!(self.socket.poll_readable(cx));
-            match self.accept_once() {
-                Ok(stream) => return Poll::Ready(Ok(stream)),
-                Err(Errno::AGAIN) => self.socket.drained(),
-                Err(errno) => match Failure::of(errno) {
-                    Failure::Connection => {}
-                    Failure::Exhausted => {
-                        tracing::warn!(
-                            listener = %self.address,
-                            %errno,
-                            "accepting pauses: descriptors or memory ran out"
-                        );
-                        self.pause = Some(Timer::at(now() + EXHAUSTED_PAUSE));
-                    }
-                    Failure::Listener => return Poll::Ready(Err(errno.into())),
+            let errno = match ready!(self.socket.poll_arrived(cx)) {
+                Ok(Arrived::Connection(fd)) => match accepted(fd) {
+                    Ok(stream) => return Poll::Ready(Ok(stream)),
+                    Err(errno) => errno,
                 },
+                // Invariant: a listener receives no bytes.
+                Ok(Arrived::Bytes(_)) => continue,
+                Err(End::Closed) => return Poll::Ready(Err(Errno::NOTCONN.into())),
+                Err(End::Failed(errno)) => errno,
+            };
+            match Failure::of(errno) {
+                Failure::Connection => {}
+                Failure::Exhausted => {
+                    tracing::warn!(
+                        listener = %self.address,
+                        %errno,
+                        "accepting pauses: descriptors or memory ran out"
+                    );
+                    self.pause = Some(Timer::at(now() + EXHAUSTED_PAUSE));
+                }
+                Failure::Listener => return Poll::Ready(Err(errno.into())),
             }
+            self.socket.forget_end();
         }
     }
+}
 
-    fn accept_once(&self) -> Result<Stream, Errno> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (fd, peer) = rustix::net::acceptfrom_with(self.socket.as_fd(), flags)?;
-        let peer = match peer.map(SocketAddr::try_from) {
-            Some(Ok(address)) => PeerAddress::tcp(address),
-            Some(Err(_)) | None => PeerAddress::Unix,
-        };
-        Stream::from_accepted(fd, peer)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))
-    }
+fn accepted(fd: OwnedFd) -> Result<Stream, Errno> {
+    let peer = match rustix::net::getpeername(&fd)?.map(SocketAddr::try_from) {
+        Some(Ok(address)) => PeerAddress::tcp(address),
+        Some(Err(_)) | None => PeerAddress::Unix,
+    };
+    Stream::from_accepted(fd, peer)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))
 }
 
 /// A listening socket that any thread may make, for [`Listener::from_fd`].

@@ -45,8 +45,9 @@ pub struct Panicked {
 /// # Errors
 /// [`Panicked`]. It is counted in [`panics_contained`] and not logged here: the caller knows which
 /// connection it was.
-pub async fn contain<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    Contained(Some(Box::pin(future))).await
+pub fn contain<F: Future>(future: F) -> Contained<F> {
+    // Not an `async fn`, whose own future would hold `future` a second time.
+    Contained(Some(Box::pin(future)))
 }
 
 /// Panics contained on this shard since it started.
@@ -104,7 +105,8 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panicked> {
 }
 
 /// Polls a future under `catch`, and drops it under `catch` too.
-struct Contained<F>(Option<Pin<Box<F>>>);
+#[must_use = "a future does nothing until it is polled"]
+pub struct Contained<F>(Option<Pin<Box<F>>>);
 
 impl<F: Future> Future for Contained<F> {
     type Output = Result<F::Output, Panicked>;

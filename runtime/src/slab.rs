@@ -10,6 +10,10 @@ pub(crate) struct Slab<T> {
     free: Vec<u32>,
 }
 
+/// Bits of a key that count the uses of its place; the two above them are always zero, free for
+/// whoever packs a key with something else.
+const USES: u32 = u32::MAX >> 2;
+
 /// Where a value is: its place in the low half, in the high half how often that place was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64);
@@ -71,13 +75,22 @@ impl<T> Slab<T> {
         (place.uses == key.uses()).then_some(place.value.as_ref())?
     }
 
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let place = self.places.get_mut(key.place() as usize)?;
+        if place.uses == key.uses() {
+            place.value.as_mut()
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let place = self.places.get_mut(key.place() as usize)?;
         if place.uses != key.uses() {
             return None;
         }
         let value = place.value.take()?;
-        place.uses = place.uses.wrapping_add(1);
+        place.uses = place.uses.wrapping_add(1) & USES;
         self.free.push(key.place());
         Some(value)
     }
@@ -101,8 +114,9 @@ mod tests {
 
     #[test]
     fn keys_survive_the_way_through_the_kernel() {
-        let key = Key::new(7, u32::MAX);
+        let key = Key::new(7, USES);
         assert_eq!(Key::from_raw(key.raw()), key);
-        assert_eq!((key.place(), key.uses()), (7, u32::MAX));
+        assert_eq!((key.place(), key.uses()), (7, USES));
+        assert_eq!(key.raw() >> 62, 0);
     }
 }

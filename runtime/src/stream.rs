@@ -9,17 +9,18 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::chunk::{Chunk, ChunkWriter};
+use crate::chunk::Chunk;
 use crate::clock::now;
-use crate::poller::PolledSocket;
+use crate::ring::Operation;
 use crate::send_queue::{SLICES_MAX, SendQueue};
+use crate::sockets::{Arrived, End, Socket as RingSocket};
 use crate::timer::{Timer, with_deadline};
 
 /// How long to wait before asking again a Unix listener whose queue is full.
@@ -55,18 +56,10 @@ pub struct Keepalive {
 /// Per shard, per connection. `TCP_NODELAY` is set.
 #[derive(Debug)]
 pub struct Stream {
-    socket: PolledSocket,
+    socket: RingSocket,
     peer: PeerAddress,
-    received: Receiving,
     sending: Sending,
     queue: SendQueue,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Receiving {
-    Open,
-    Ended,
-    Failed(Errno),
 }
 
 /// `Open -> Closing -> Closed`, and from each of them `-> Failed`.
@@ -116,12 +109,11 @@ impl Stream {
             Err(error) if is(&error, Errno::INPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        let socket = PolledSocket::new(socket.into())?;
-        with_deadline(deadline, poll_fn(|cx| socket.poll_writable(cx))).await?;
+        let socket = RingSocket::new(socket.into(), Operation::Receive)?;
+        with_deadline(deadline, socket.writable()).await?;
         if let Some(error) = SockRef::from(&socket).take_error()? {
             return Err(error);
         }
-        socket.assume_ready();
         Self::new(socket, PeerAddress::tcp(*address))
     }
 
@@ -147,26 +139,25 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
-        let socket = PolledSocket::new(socket.into())?;
-        socket.assume_ready();
+        let socket = RingSocket::new(socket.into(), Operation::Receive)?;
         Self::new(socket, PeerAddress::Unix)
     }
 
-    /// Takes over a connected, non-blocking socket.
+    /// Takes over a connected socket.
     pub(crate) fn from_accepted(fd: OwnedFd, peer: PeerAddress) -> io::Result<Self> {
-        let socket = PolledSocket::new(fd)?;
-        socket.assume_ready();
-        Self::new(socket, peer)
+        Self::new(RingSocket::new(fd, Operation::Receive)?, peer)
     }
 
-    fn new(socket: PolledSocket, peer: PeerAddress) -> io::Result<Self> {
+    fn new(socket: RingSocket, peer: PeerAddress) -> io::Result<Self> {
+        // The ring waits where a non-blocking socket would be reported as not ready; what must not
+        // wait, a send, says so itself.
+        SockRef::from(&socket).set_nonblocking(false)?;
         if matches!(peer, PeerAddress::Tcp(_)) {
             SockRef::from(&socket).set_tcp_nodelay(true)?;
         }
         Ok(Self {
             socket,
             peer,
-            received: Receiving::Open,
             sending: Sending::Open,
             queue: SendQueue::default(),
         })
@@ -207,36 +198,11 @@ impl Stream {
     /// # Errors
     /// What the kernel says, from then on. Sending may still work.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
-        match self.received {
-            Receiving::Open => {}
-            Receiving::Ended => return Poll::Ready(Ok(None)),
-            Receiving::Failed(errno) => return Poll::Ready(Err(errno.into())),
-        }
-        loop {
-            if self.socket.poll_readable(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let mut writer = ChunkWriter::new();
-            let room = writer.spare().len();
-            match rustix::net::recv(&self.socket, writer.spare(), RecvFlags::empty()) {
-                Ok((0, _)) => {
-                    self.received = Receiving::Ended;
-                    return Poll::Ready(Ok(None));
-                }
-                Ok((count, _)) => {
-                    writer.filled(count);
-                    if count < room {
-                        self.socket.drained_by_short_read();
-                    }
-                    return Poll::Ready(Ok(Some(writer.freeze())));
-                }
-                Err(Errno::AGAIN) => self.socket.drained(),
-                Err(Errno::INTR) => {}
-                Err(errno) => {
-                    self.received = Receiving::Failed(errno);
-                    return Poll::Ready(Err(errno.into()));
-                }
-            }
+        match ready!(self.socket.poll_arrived(cx)) {
+            Ok(Arrived::Bytes(chunk)) => Poll::Ready(Ok(Some(chunk))),
+            // Invariant: a receiving socket gets no connections.
+            Ok(Arrived::Connection(_)) | Err(End::Closed) => Poll::Ready(Ok(None)),
+            Err(End::Failed(errno)) => Poll::Ready(Err(errno.into())),
         }
     }
 
@@ -288,12 +254,13 @@ impl Stream {
                 }
                 Sending::Open | Sending::Closing => {}
             }
-            if self.socket.poll_writable(cx).is_pending() {
+            if self.socket.awaits_writable() {
+                self.socket.await_writable(cx);
                 return Poll::Pending;
             }
             match self.send_once() {
                 Ok(count) => self.queue.advance(count),
-                Err(Errno::AGAIN) => self.socket.filled(),
+                Err(Errno::AGAIN) => self.socket.await_writable(cx),
                 Err(Errno::INTR) => {}
                 Err(errno) => self.fail_send(errno),
             }
@@ -338,13 +305,14 @@ impl Stream {
     fn send_once(&self) -> Result<usize, Errno> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = self.queue.slices(&mut slices);
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         match slices.get(..count).unwrap_or_default() {
-            [one] => rustix::net::send(&self.socket, one, SendFlags::NOSIGNAL),
+            [one] => rustix::net::send(&self.socket, one, flags),
             many => rustix::net::sendmsg(
                 &self.socket,
                 many,
                 &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL,
+                flags,
             ),
         }
     }

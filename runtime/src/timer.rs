@@ -1,26 +1,22 @@
 //! Timers of a shard: many, often moved, rarely expiring.
 //!
-//! All timers of a shard stand on one timer of the executor, whose own wheel looks at every entry
-//! each time it parks. They are not for measuring time; `clock` is.
+//! The shard's driver sleeps until the first of them. They are not for measuring time; `clock` is.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::clock::now;
-use crate::turn;
 
 thread_local! {
     static TIMERS: Timers = const {
         Timers {
             queue: RefCell::new(BTreeMap::new()),
             next_id: Cell::new(0),
-            driver: RefCell::new(None),
-            driver_armed_at: Cell::new(None),
         }
     };
 }
@@ -158,9 +154,6 @@ struct Entry {
 struct Timers {
     queue: RefCell<BTreeMap<(Instant, u64), Rc<Entry>>>,
     next_id: Cell<u64>,
-    driver: RefCell<Option<Waker>>,
-    /// What the executor's timer is set to.
-    driver_armed_at: Cell<Option<Instant>>,
 }
 
 impl Timers {
@@ -176,11 +169,6 @@ impl Timers {
             .borrow_mut()
             .insert((at, entry.id), Rc::clone(entry));
         entry.armed_at.set(Some(at));
-        if self.driver_armed_at.get().is_none_or(|armed| at < armed)
-            && let Some(driver) = &*self.driver.borrow()
-        {
-            driver.wake_by_ref();
-        }
     }
 
     fn disarm(&self, entry: &Entry) {
@@ -189,65 +177,53 @@ impl Timers {
         }
     }
 
-    /// Expires what is due and arms again what was moved; returns the next moment to look.
-    fn expire(&self, now: Instant, due: &mut Vec<Rc<Entry>>) -> Option<Instant> {
-        let next = {
-            let mut queue = self.queue.borrow_mut();
-            loop {
+    /// Expires what is due and arms again what was moved.
+    fn expire(&self, now: Instant) -> Expired {
+        let mut expired = false;
+        loop {
+            let entry = {
+                let mut queue = self.queue.borrow_mut();
                 let Some(first) = queue.first_entry() else {
-                    break None;
+                    return Expired {
+                        expired,
+                        next: None,
+                    };
                 };
                 let (at, id) = *first.key();
                 if at > now {
-                    break Some(at);
+                    return Expired {
+                        expired,
+                        next: Some(at),
+                    };
                 }
                 let entry = first.remove();
                 let deadline = entry.deadline.get();
-                if deadline <= now {
-                    entry.armed_at.set(None);
-                    entry.expired.set(true);
-                    due.push(entry);
-                } else {
+                if deadline > now {
                     entry.armed_at.set(Some(deadline));
                     queue.insert((deadline, id), entry);
+                    continue;
                 }
-            }
-        };
-        for entry in due.drain(..) {
+                entry
+            };
+            entry.armed_at.set(None);
+            entry.expired.set(true);
+            expired = true;
             if let Some(waker) = &*entry.waker.borrow() {
                 waker.wake_by_ref();
             }
         }
-        next
     }
 }
 
-/// Serves the timers of this shard. Runs as a task of its own, once per shard, for ever.
-pub(crate) async fn drive() {
-    let mut due = Vec::new();
-    let mut alarm = None;
-    poll_fn(|cx| {
-        TIMERS.with(|timers| {
-            turn::begin();
-            keep_waker(&timers.driver, cx);
-            loop {
-                let now = now();
-                let next = timers.expire(now, &mut due);
-                timers.driver_armed_at.set(next);
-                let Some(next) = next else {
-                    alarm = None;
-                    return Poll::Pending;
-                };
-                // A new alarm each time this task runs, even for the same moment: the executor's
-                // timer may fire early by its granularity, and registers itself again at each poll.
-                let alarm = alarm.insert(glommio::timer::Timer::new(
-                    next.saturating_duration_since(now),
-                ));
-                if Pin::new(alarm).poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        })
-    })
-    .await
+/// What a look at the timers came to.
+pub(crate) struct Expired {
+    /// Somebody was woken.
+    pub(crate) expired: bool,
+    /// When to look again.
+    pub(crate) next: Option<Instant>,
+}
+
+/// Expires the timers of this shard that are due at `now`.
+pub(crate) fn expire(now: Instant) -> Expired {
+    TIMERS.with(|timers| timers.expire(now))
 }

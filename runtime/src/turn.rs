@@ -1,19 +1,14 @@
 //! How long one task may hold the shard before sockets, timers and mailboxes are looked at.
 //!
-//! glommio has a timer for this, and it must not be used: when it fires between two instructions of
-//! the executor's loop (the thread need only lose its CPU there), the executor goes to sleep on
-//! runnable tasks, until something else wakes it. With a timer of 1 ms on a busy machine that took
-//! seconds to happen. So the timer is set beyond any run, and a task that has had its time waits
-//! here for the executor's next look at its rings.
+//! The executor has a timer for this, and it must not be used: when it fires between two
+//! instructions of the executor's loop (the thread need only lose its CPU there), the executor goes
+//! to sleep on runnable tasks. So that timer is set beyond any run, and a task that has had its time
+//! goes to the end of the run queue, behind the driver.
 
-use std::cell::{Cell, OnceCell};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
-
-use glommio::io::PollableFd;
-use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::now;
 
@@ -25,7 +20,6 @@ const TURN: Duration = Duration::from_millis(1);
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-    static ALWAYS_READY: OnceCell<Rc<PollableFd<AlwaysReady>>> = const { OnceCell::new() };
 }
 
 /// Lets sockets, timers and other tasks have their turn if this task had its share of time, 1 ms.
@@ -39,35 +33,19 @@ pub async fn yield_if_needed() {
     {
         return;
     }
-    let Some(ready) = ALWAYS_READY.with(|ready| ready.get().map(Rc::clone)) else {
-        return;
-    };
-    // A failure to wait for it ends the turn as well: the task was polled again.
-    let _ = ready.readable().await;
-    begin();
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
-/// The executor has just looked at its rings.
-pub(crate) fn begin() {
-    BEGAN.set(Some(now()));
-}
-
-/// Makes what `yield_if_needed` waits for, once per shard.
-pub(crate) fn start() -> io::Result<()> {
-    let fd = eventfd(1, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-    let ready = PollableFd::new(AlwaysReady(fd))?;
-    ALWAYS_READY
-        .with(|slot| slot.set(Rc::new(ready)))
-        .map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))
-}
-
-/// An event counter above zero that nobody reads: waiting for it takes exactly one look of the
-/// executor at its rings.
-#[derive(Debug)]
-struct AlwaysReady(OwnedFd);
-
-impl AsRawFd for AlwaysReady {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
+/// The driver has had its turn: what runs from here on has its share of time.
+pub(crate) fn begin(now: Instant) {
+    BEGAN.set(Some(now));
 }

@@ -171,6 +171,7 @@ fn shards_share_a_unix_socket_by_duplicates() {
             async move {
                 let mut listener = Listener::from_fd(socket).unwrap();
                 let mut stream = listener.accept().await.unwrap();
+                drop(listener);
                 stream.append(b"served");
                 stream.flush(soon()).await.unwrap();
             }

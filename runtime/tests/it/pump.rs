@@ -195,7 +195,7 @@ fn waits_that_are_abandoned_lose_no_byte() {
         let mut received = 0;
         while received < total {
             // Most of these end by the deadline, at a different point of the transfer each time.
-            let deadline = now() + std::time::Duration::from_micros(received % 300);
+            let deadline = now() + std::time::Duration::from_micros(1 + received % 300);
             let Ok(chunk) = with_deadline(deadline, poll_fn(|cx| here.poll_recv(cx))).await else {
                 continue;
             };
