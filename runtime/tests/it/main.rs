@@ -13,6 +13,7 @@ mod panics;
 mod published;
 mod pump;
 mod streams;
+mod stress;
 mod timers;
 
 use std::future::Future;
