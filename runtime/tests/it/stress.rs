@@ -16,12 +16,17 @@ use crate::{
 
 const PIECE: usize = 64 * 1024;
 
+/// What stands at a place of the streams here: its last eight bits.
+fn byte_at(place: usize) -> u8 {
+    place.to_le_bytes()[0]
+}
+
 /// More than the kernel's two socket buffers grow to here, and what a stream reads ahead.
 const FAR_TOO_MUCH: usize = 64 * 1024 * 1024;
 
 /// Queues and flushes pieces until the stream takes no more; returns how many bytes it took.
 async fn fill(stream: &mut Stream) -> usize {
-    let piece: Vec<u8> = (0..PIECE).map(|place| place as u8).collect();
+    let piece: Vec<u8> = (0..PIECE).map(byte_at).collect();
     let mut taken = 0;
     while taken < FAR_TOO_MUCH {
         stream.append(&piece);
@@ -55,7 +60,7 @@ fn a_reader_that_does_not_read_stops_the_sender_and_loses_nothing() {
         let mut place = 0;
         while let Some(chunk) = reader.recv(soon()).await.unwrap() {
             for byte in chunk.iter() {
-                assert_eq!(*byte, place as u8, "at {place}");
+                assert_eq!(*byte, byte_at(place), "at {place}");
                 place = (place + 1) % PIECE;
             }
         }
@@ -74,7 +79,7 @@ fn bytes_that_come_one_by_one_while_nobody_reads_arrive_in_order() {
             let mut peer = TcpStream::connect(address).unwrap();
             peer.set_nodelay(true).unwrap();
             for place in 0..COUNT {
-                peer.write_all(&[place as u8]).unwrap();
+                peer.write_all(&[byte_at(place)]).unwrap();
             }
         });
         let mut reader = listener.accept().await.unwrap();
@@ -82,7 +87,7 @@ fn bytes_that_come_one_by_one_while_nobody_reads_arrive_in_order() {
         while received < COUNT {
             let chunk = reader.recv(soon()).await.unwrap().unwrap();
             for byte in chunk.iter() {
-                assert_eq!(*byte, received as u8);
+                assert_eq!(*byte, byte_at(received));
                 received += 1;
             }
             // Lets more of them come than are taken.
@@ -374,7 +379,10 @@ fn a_shard_with_nothing_to_do_sleeps() {
         };
         // It has gone to sleep once two looks find the same; from then on nothing wakes it.
         let (nobody, never) = mpsc::channel::<()>();
-        let a_while = || drop(never.recv_timeout(Duration::from_millis(100)));
+        let a_while = || {
+            let passed = never.recv_timeout(Duration::from_millis(100));
+            assert_eq!(passed, Err(mpsc::RecvTimeoutError::Timeout));
+        };
         let deadline = now() + Duration::from_secs(30);
         let mut before = switches();
         loop {
