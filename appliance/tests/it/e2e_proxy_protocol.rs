@@ -74,7 +74,7 @@ impl World {
 }
 
 /// A running HAProxy with one backend.
-struct HaProxy {
+pub struct HaProxy {
     child: Child,
     address: SocketAddr,
     directory: TempDir,
@@ -82,7 +82,7 @@ struct HaProxy {
 
 impl HaProxy {
     /// `server` is what follows `server one` in its configuration.
-    fn start(defaults: &str, server: &str) -> Self {
+    pub fn start(defaults: &str, server: &str) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("sallyport-haproxy.")
             .tempdir()
@@ -114,6 +114,10 @@ listen sallyport
         };
         wait_until("HAProxy", || TcpStream::connect(address).is_ok());
         proxy
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What its health check of the backend came to last.
