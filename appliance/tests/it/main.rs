@@ -25,6 +25,7 @@ mod e2e_control;
 mod e2e_denial;
 mod e2e_listeners;
 mod e2e_login;
+mod e2e_metadata;
 mod e2e_negotiation;
 mod e2e_path;
 mod e2e_proxy_protocol;
