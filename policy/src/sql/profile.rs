@@ -199,7 +199,7 @@ pub enum Reason {
     Operator,
     #[error("a syntax node `{0}` that is not judged")]
     Node(&'static str),
-    #[error("takes the name of a built-in function or operator")]
+    #[error("takes the name of something built in")]
     Shadows,
     #[error("a function called by number")]
     FunctionByNumber,

@@ -190,6 +190,81 @@ fn a_setting_is_reported_with_its_literal_scope_and_way() {
             Scope::Session,
             By::Function,
         ),
+        // As pg_dump does it where the server has the setting.
+        (
+            "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings \
+             WHERE name = 'restrict_nonsystem_relation_kind'",
+            "restrict_nonsystem_relation_kind",
+            set(&["view, foreign-table"]),
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, 'x', false) FROM pg_catalog.pg_settings WHERE name = 'Role'",
+            "role",
+            set(&["x"]),
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, '1', false) FROM pg_settings WHERE name <> 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'a' OR true",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, '1', false) FROM pg_settings, a WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(s.name, '1', false) FROM pg_settings s WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, '1', false) FROM a WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "SELECT set_config(name, '1', false) FROM x.pg_settings WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        (
+            "WITH pg_settings AS (SELECT 'role' COLLATE x AS name) \
+             SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
+        // Each query has columns of its own.
+        (
+            "SELECT (SELECT set_config(name, '1', false) FROM a) FROM pg_settings \
+             WHERE name = 'work_mem'",
+            "",
+            Change::Opaque,
+            Scope::Session,
+            By::Function,
+        ),
         // A cast that could change the text is not a literal.
         (
             "SELECT set_config('work_mem'::char(4), '1', false)",

@@ -54,7 +54,7 @@ impl Walker<'_> {
 
     /// `set_config(name, value, is_local)`.
     pub(super) fn set_config(&mut self, arguments: &Arguments<'_>) {
-        let Some(name) = arguments.text(0) else {
+        let Some(name) = self.text_of(arguments, 0).map(str::to_ascii_lowercase) else {
             self.other(Class::Set, "setting", "");
             self.changes_search_path = true;
             self.settings.push(SettingChange {
@@ -73,7 +73,7 @@ impl Walker<'_> {
         } else {
             Scope::Session
         };
-        self.setting(name.to_ascii_lowercase(), change, scope, By::Function);
+        self.setting(name, change, scope, By::Function);
     }
 
     /// The options of BEGIN, START TRANSACTION and SET TRANSACTION.

@@ -33,6 +33,9 @@ pub(super) enum Via {
     Definition(Class),
 }
 
+/// The server's view of its settings.
+const SETTINGS: &str = "pg_settings";
+
 /// What a FOR UPDATE or SHARE holds among the relations of a FROM.
 enum Locks {
     All,
@@ -50,6 +53,8 @@ pub(super) struct Walker<'l> {
     /// How many WITH clauses around here define a name.
     common_tables: HashMap<String, usize>,
     locks: Vec<Locks>,
+    /// What the column `name` is in every row of the query at hand, if its text says so.
+    pinned_name: Option<String>,
     /// The statement itself is a query, so it reads even when it reads no table.
     queries: bool,
     pub(super) settings: Vec<SettingChange>,
@@ -73,6 +78,7 @@ impl<'l> Walker<'l> {
             seen: HashSet::new(),
             common_tables: HashMap::new(),
             locks: Vec::new(),
+            pinned_name: None,
             queries: false,
             settings: Vec::new(),
             names: NamedStatementEffect::None,
@@ -131,6 +137,9 @@ impl<'l> Walker<'l> {
     }
 
     pub(super) fn add(&mut self, class: Class, object: Object) {
+        if class == Class::Create && is_named_as_settings(&object) {
+            self.unknown(Reason::Shadows);
+        }
         let effect = Effect { class, object };
         if self.seen.contains(&effect) {
             return;
@@ -633,7 +642,11 @@ impl<'l> Walker<'l> {
             larg,
             rarg,
         } = select;
+        let around_name = self.pinned_name.take();
         let scope = self.enter_with(with_clause.as_ref());
+        if !self.common_tables.contains_key(SETTINGS) {
+            self.pinned_name = pinned_name(select);
+        }
         if let Some(into) = into_clause {
             self.stores(into);
         }
@@ -662,6 +675,19 @@ impl<'l> Walker<'l> {
         }
         self.locks = around;
         self.leave_with(scope);
+        self.pinned_name = around_name;
+    }
+
+    /// The text of an argument, also where it is a column of which the query says what it is.
+    pub(super) fn text_of<'a>(
+        &'a self,
+        arguments: &Arguments<'a>,
+        index: usize,
+    ) -> Option<&'a str> {
+        arguments.text(index).or_else(|| {
+            let column = arguments.at(index)?;
+            is_name_column(column).then_some(self.pinned_name.as_deref())?
+        })
     }
 
     /// The target of SELECT INTO and CREATE TABLE AS.
@@ -1030,6 +1056,51 @@ impl<'a> Arguments<'a> {
             schema,
             name: Some(name),
         })
+    }
+}
+
+/// The literal that `name` is in `SELECT ... FROM pg_settings WHERE name = 'literal'`.
+///
+/// Since CVE-2024-7348 pg_dump changes a setting so, where the server has it. The text says so
+/// only of the catalogue's view, which is why nothing else may be made under its name: a column
+/// with a collation of its own can be equal to any literal.
+fn pinned_name(select: &p::SelectStmt) -> Option<String> {
+    let [
+        Node {
+            node: Some(NodeEnum::RangeVar(relation)),
+        },
+    ] = select.from_clause.as_slice()
+    else {
+        return None;
+    };
+    let is_catalogue = relation.relname == SETTINGS
+        && matches!(relation.schemaname.as_str(), "" | "pg_catalog")
+        && relation.catalogname.is_empty()
+        && relation.alias.is_none();
+    let Some(NodeEnum::AExpr(comparison)) = &select.where_clause.as_deref()?.node else {
+        return None;
+    };
+    let is_equality = comparison.kind() == p::AExprKind::AexprOp
+        && matches!(comparison.name.as_slice(), [operator] if string_of(operator) == Some("="));
+    if !is_catalogue || !is_equality || !is_name_column(comparison.lexpr.as_deref()?) {
+        return None;
+    }
+    text_literal(comparison.rexpr.as_deref()?).map(str::to_owned)
+}
+
+/// Whether something else would have the name of the server's view of its settings.
+fn is_named_as_settings(object: &Object) -> bool {
+    matches!(object, Object::Table(Name { schema, name: Some(name) })
+        if name == SETTINGS && *schema != Schema::Named("pg_catalog".to_owned()))
+}
+
+/// Whether it is the column `name`, without a table before it.
+fn is_name_column(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(column)) => {
+            matches!(column.fields.as_slice(), [field] if string_of(field) == Some("name"))
+        }
+        _ => false,
     }
 }
 
