@@ -113,6 +113,25 @@ impl Attribution {
         .chain(read_only)
     }
 
+    /// What a reported setting will be once it names the agent again, or still does; `None` for
+    /// settings that are not part of the attribution.
+    pub fn upheld<'v>(&'v self, name: &[u8], reported: &'v [u8]) -> Option<&'v [u8]> {
+        match name {
+            b"application_name" => {
+                let suffix = reported.strip_prefix(self.agent.as_bytes());
+                let names_agent =
+                    suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(b" "));
+                Some(if names_agent {
+                    reported
+                } else {
+                    self.application_name.as_bytes()
+                })
+            }
+            b"default_transaction_read_only" => self.read_only.then_some(b"on"),
+            _ => None,
+        }
+    }
+
     /// Sets everything again, whatever was set before.
     pub fn statements(&self) -> AttributionStatements {
         let mut sql = format!(
@@ -213,6 +232,30 @@ mod tests {
                 .statements()
                 .count,
             2
+        );
+    }
+
+    #[test]
+    fn a_report_that_does_not_name_the_agent_is_of_a_reset_that_is_undone() {
+        let attribution = Attribution::new("corp", "a", Some("psql"), false).unwrap();
+        let upheld = |name: &str, reported: &str| {
+            let value = attribution.upheld(name.as_bytes(), reported.as_bytes());
+            value.map(|value| std::str::from_utf8(value).unwrap().to_owned())
+        };
+        let check = |name, reported, expected: Option<&str>| {
+            assert_eq!(upheld(name, reported).as_deref(), expected, "{reported}");
+        };
+        check("application_name", "", Some("corp/a psql"));
+        check("application_name", "sallyport", Some("corp/a psql"));
+        check("application_name", "corp/ab", Some("corp/a psql"));
+        check("application_name", "corp/a", Some("corp/a"));
+        check("application_name", "corp/a batch", Some("corp/a batch"));
+        check("TimeZone", "UTC", None);
+        check("default_transaction_read_only", "off", None);
+        let locked = Attribution::new("corp", "a", None, true).unwrap();
+        assert_eq!(
+            locked.upheld(b"default_transaction_read_only", b"off"),
+            Some(b"on".as_slice())
         );
     }
 

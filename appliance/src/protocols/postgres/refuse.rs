@@ -86,10 +86,12 @@ impl Refused {
         )
     }
 
-    pub(super) fn no_portal() -> Self {
+    pub(super) fn no_portal(name: &[u8]) -> Self {
+        // The server's own words. It could not hold a name that is not UTF-8.
+        let name = std::str::from_utf8(name).unwrap_or_default();
         Self {
             hint: Some("A cursor made by DECLARE is read with FETCH.".to_owned()),
-            ..Self::plain(b"34000", "the portal does not exist".to_owned())
+            ..Self::plain(b"34000", format!("portal \"{name}\" does not exist"))
         }
     }
 

@@ -352,7 +352,8 @@ impl Exchange {
             Meaning::Known(statement) => statement,
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
             Meaning::Absent => {
-                return self.refuse(&Message::new(kind, wire), Refused::no_portal(), target);
+                let refused = Refused::no_portal(execute.portal);
+                return self.refuse(&Message::new(kind, wire), refused, target);
             }
         };
         let judged = match self.judge(&statement) {

@@ -131,6 +131,8 @@ pub(crate) struct Exchange {
     notes: VecDeque<Note>,
 
     attribution: Attribution,
+    /// The reports on settings of the attribution that the agent had last.
+    reported: Vec<Reported>,
     path: Path,
     /// A change of the path was made inside a transaction, whose end may undo it.
     path_is_transactional: bool,
@@ -199,6 +201,29 @@ enum NoteKind {
     ReadPath,
 }
 
+/// A setting and its value, as `ParameterStatus` says them.
+struct Reported {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+}
+
+impl Reported {
+    fn new(name: &[u8], value: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+
+    /// What the agent is told at its start.
+    fn all(attribution: &Attribution) -> Vec<Self> {
+        let settings = attribution.settings();
+        settings
+            .map(|(name, value)| Self::new(name.as_bytes(), value.as_bytes()))
+            .collect()
+    }
+}
+
 /// The schemas that unqualified names are looked up in.
 enum Path {
     Known(Rc<[String]>),
@@ -237,6 +262,7 @@ impl Exchange {
             statements: Names::default(),
             portals: Names::default(),
             notes: VecDeque::new(),
+            reported: Reported::all(&opened.attribution),
             attribution: opened.attribution,
             path: Path::Unknown,
             path_is_transactional: false,

@@ -2,15 +2,15 @@
 
 use std::rc::Rc;
 
-use codecs::postgres::backend::{BackendEvent, DataRow};
+use codecs::postgres::backend::{BackendEvent, DataRow, ParameterStatus, encode_parameter_status};
 use codecs::postgres::pipeline::Answer;
 use codecs::postgres::{
     Backend, BackendPiece, BackendTag, Decoded, Origin, Reply, Request, TransactionStatus,
 };
 
-use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Sides, Taken};
+use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Reported, Sides, Taken};
 use crate::protocols::postgres::names::Step;
-use crate::protocols::postgres::refuse::{self, Refused};
+use crate::protocols::postgres::refuse;
 use crate::recorder::NoRoom;
 use crate::relay::link::{Outbound, Upstream};
 
@@ -20,8 +20,8 @@ enum Fate {
     Pass,
     /// It answers a request of ours.
     Swallow,
-    /// The agent gets these words of ours instead.
-    Replace(Box<Refused>),
+    /// The agent gets what is in [`Exchange::scratch_for_agent`] instead.
+    Replace,
 }
 
 /// What was decoded and waits for the journal: it can not be decoded again.
@@ -104,11 +104,9 @@ impl Exchange {
                     self.held.dropped = length;
                     return Ok(false);
                 }
-                Fate::Replace(refused) => {
+                Fate::Replace => {
                     self.held.dropped = length;
                     self.held.replaced = true;
-                    self.scratch_for_agent.clear();
-                    refused.encode(&mut self.scratch_for_agent)?;
                     return Ok(false);
                 }
             }
@@ -166,7 +164,7 @@ impl Exchange {
                 Fate::Pass
             }
             // They come at any time, also while only requests of ours are pending.
-            Reply::Asynchronous => Fate::Pass,
+            Reply::Asynchronous => self.asynchronous(piece)?,
             Reply::Answer(answer) => match answer.origin {
                 Origin::Client => self.client_answered(piece, &answer)?,
                 Origin::Refused => self.probe_answered(piece, &answer)?,
@@ -181,6 +179,36 @@ impl Exchange {
         }
         self.swallows_fragment = matches!(fate, Fate::Swallow);
         Ok(fate)
+    }
+
+    /// What the server says unasked, in words that are true of the agent's session.
+    fn asynchronous(&mut self, piece: &BackendPiece<'_>) -> Result<Fate, Fault> {
+        if let BackendPiece::Message(decoded) = piece
+            && let Backend::ParameterStatus(status) = &decoded.message
+        {
+            return self.setting_reported(status);
+        }
+        Ok(Fate::Pass)
+    }
+
+    /// A reset takes the attribution away and a request of ours brings it back: the agent is told
+    /// once, of what stays, where a reset is reported.
+    fn setting_reported(&mut self, status: &ParameterStatus<'_>) -> Result<Fate, Fault> {
+        let Some(upheld) = self.attribution.upheld(status.name, status.value) else {
+            return Ok(Fate::Pass);
+        };
+        let mut known = self.reported.iter_mut();
+        match known.find(|setting| *setting.name == *status.name) {
+            Some(setting) if *setting.value == *upheld => return Ok(Fate::Swallow),
+            Some(setting) => setting.value = upheld.into(),
+            None => self.reported.push(Reported::new(status.name, upheld)),
+        }
+        if upheld == status.value {
+            return Ok(Fate::Pass);
+        }
+        self.scratch_for_agent.clear();
+        encode_parameter_status(&mut self.scratch_for_agent, status.name, upheld)?;
+        Ok(Fate::Replace)
     }
 
     /// An answer to the agent's own request: names settle by it, and spliced statements are ours.
@@ -258,7 +286,11 @@ impl Exchange {
             return Err(Fault::ProbeMisanswered);
         }
         Ok(match self.note_of(answer.tag) {
-            Some(NoteKind::Refused(refused)) => Fate::Replace(refused),
+            Some(NoteKind::Refused(refused)) => {
+                self.scratch_for_agent.clear();
+                refused.encode(&mut self.scratch_for_agent)?;
+                Fate::Replace
+            }
             // Invariant: every probe has its note. Without one the server's own error serves.
             Some(NoteKind::Spliced(_) | NoteKind::ReadPath) | None => Fate::Pass,
         })
