@@ -1,12 +1,14 @@
 //! A private PostgreSQL server for one test: own data directory, free port, stopped on drop.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -17,6 +19,9 @@ use tempfile::TempDir;
 /// The superuser of every test server; it may connect by the Unix socket without a password.
 pub const SUPERUSER: &str = "postgres";
 
+/// Where Debian keeps each version's programs.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
 /// `nobody` and `nogroup` of Debian: PostgreSQL refuses to run as root.
@@ -25,6 +30,8 @@ const NOBODY: u32 = 65534;
 /// How a server differs from one that trusts everybody on loopback.
 #[derive(Default)]
 pub struct Options {
+    /// `None`: the newest that Debian has installed.
+    pub version: Option<Version>,
     /// Lines of `pg_hba.conf` for TCP, first match wins; empty means trust on loopback.
     pub hba: Vec<String>,
     /// Lines of `pg_ident.conf`.
@@ -44,6 +51,7 @@ pub struct ServerTls {
 }
 
 pub struct Server {
+    version: Version,
     directory: TempDir,
     port: u16,
     process: Option<Process>,
@@ -63,6 +71,7 @@ impl Server {
             .unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut server = Self {
+            version: options.version.unwrap_or_else(Version::newest),
             directory,
             port: free_port(),
             process: None,
@@ -152,7 +161,13 @@ impl Server {
     /// Starts the stopped server again on the same port and data.
     pub fn resume(&mut self) {
         assert!(self.process.is_none());
-        let process = Process::spawn(&self.data(), &self.log_path(), &self.configuration);
+        let postgres = binary_of(self.version, "postgres");
+        let process = Process::spawn(
+            &postgres,
+            &self.data(),
+            &self.log_path(),
+            &self.configuration,
+        );
         process.wait_for_log("database system is ready to accept connections");
         self.process = Some(process);
     }
@@ -172,7 +187,7 @@ impl Server {
     fn lay_out(&mut self, options: &Options) {
         run(Command::new("cp")
             .arg("-a")
-            .arg(template())
+            .arg(template(self.version))
             .arg(self.data()));
         own(self.directory());
         let mut hba = vec!["local all postgres trust".to_owned()];
@@ -231,8 +246,8 @@ impl Drop for Server {
 impl Process {
     /// The child is started on the thread that follows its log, since the kernel ends it when the
     /// thread that started it ends: a killed test leaves no server behind.
-    fn spawn(data: &Path, log: &Path, configuration: &[OsString]) -> Self {
-        let mut command = unprivileged(&binary("postgres"));
+    fn spawn(postgres: &Path, data: &Path, log: &Path, configuration: &[OsString]) -> Self {
+        let mut command = unprivileged(postgres);
         command.arg("-D").arg(data).args(configuration);
         command
             .stdin(Stdio::null())
@@ -292,25 +307,82 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
+/// A major version of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32);
+
+impl Version {
+    /// The newest that Debian has installed.
+    pub fn newest() -> Self {
+        let versions = fs::read_dir(DEBIAN).expect("the Debian package postgresql is installed");
+        versions
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .max()
+            .map(Self)
+            .expect("the Debian package postgresql is installed")
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Path of a program of the newest PostgreSQL that Debian has installed.
 pub fn binary(name: &str) -> PathBuf {
-    let mut versions: Vec<u32> = fs::read_dir("/usr/lib/postgresql")
-        .expect("the Debian package postgresql is installed")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    versions.sort_unstable();
-    let newest = versions
-        .last()
-        .expect("the Debian package postgresql is installed");
-    Path::new("/usr/lib/postgresql")
-        .join(newest.to_string())
-        .join("bin")
-        .join(name)
+    binary_of(Version::newest(), name)
+}
+
+/// Path of a program: Debian's, or else what `.ci/prepare matrix` put into the cache.
+pub fn binary_of(version: Version, name: &str) -> PathBuf {
+    let debian = Path::new(DEBIAN).join(version.to_string());
+    let folder = if debian.exists() {
+        debian
+    } else {
+        let others = OTHERS.get().cloned();
+        let others = others.unwrap_or_else(|| cache().join("postgres"));
+        others.join(version.to_string())
+    };
+    let path = folder.join("bin").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run .ci/prepare matrix",
+        path.display()
+    );
+    path
+}
+
+/// Puts a copy of every version in the cache into `folder`, and has programs run from there.
+///
+/// The cache is in a home directory, which `nobody` may not enter.
+pub fn stage_others(folder: &Path) {
+    run(Command::new("cp")
+        .arg("-aT")
+        .arg(cache().join("postgres"))
+        .arg(folder));
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    OTHERS.set(folder.to_owned()).expect("staged once");
+}
+
+/// Where the versions are that Debian has not, if not in the cache.
+static OTHERS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where `.ci/prepare` puts what tests need.
+pub fn cache() -> PathBuf {
+    if let Some(cache) = std::env::var_os("SALLYPORT_CACHE") {
+        return cache.into();
+    }
+    let home = std::env::var_os("HOME").expect("HOME is set");
+    let caches = std::env::var_os("XDG_CACHE_HOME");
+    caches
+        .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from)
+        .join("sallyport")
 }
 
 /// A data directory as initdb left it, made once and kept among the build products.
-fn template() -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-template");
+fn template(version: Version) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{version}-template"));
     if kept.exists() {
         return kept;
     }
@@ -320,7 +392,7 @@ fn template() -> PathBuf {
         .unwrap();
     own(fresh.path());
     let data = fresh.path().join("data");
-    run(unprivileged(&binary("initdb"))
+    run(unprivileged(&binary_of(version, "initdb"))
         .args([
             "--no-sync",
             "--no-instructions",

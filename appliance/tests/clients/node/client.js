@@ -26,6 +26,7 @@ async function failure(what, promise) {
 }
 
 async function main() {
+  console.log(`# node-postgres ${load('pg/package.json').version}`);
   // A listener for notifications of lost connections, which node would otherwise throw.
   const client = new Client({ ssl });
   client.on('error', (error) => console.log('lost', error.code));
@@ -87,6 +88,56 @@ async function main() {
   await client.query("notify news, 'payload'");
   const [notification] = await arrived;
   console.log(notification.channel, notification.payload);
+
+  title('every field');
+  const fields = ['severity', 'code', 'message', 'detail', 'hint', 'position', 'internalPosition', 'internalQuery', 'where', 'schema', 'table', 'column', 'dataType', 'constraint', 'file', 'line', 'routine'];
+  const shown = (message) => fields.filter((name) => message[name] !== undefined).map((name) => `${name}=${message[name]}`).join(' ');
+  client.on('notice', (notice) => console.log('notice', shown(notice)));
+  for (const text of ['select 1/0', 'selekt', 'insert into orders values (1, 1, 1)', 'insert into orders values (70001, 70001, 1)', 'select no_such_column from customers',
+    "do $$ begin raise exception 'm' using detail = 'd', hint = 'h', errcode = 'P0042', column = 'c', constraint = 'n', datatype = 't', table = 'b', schema = 's'; end $$",
+    "do $$ begin raise warning 'w' using hint = 'h'; raise notice 'n'; execute 'select 1/0'; end $$"]) {
+    for (const values of [undefined, []]) {
+      try {
+        await client.query({ text, values });
+      } catch (error) {
+        console.log(shown(error));
+      }
+    }
+  }
+
+  title('types');
+  const types = "select true, 1::int2, 2::int4, 3::int8, 1.5::float4, 'NaN'::float8, 1.50::numeric, 'x'::text, 'y'::char(3), '\\x00ff'::bytea, date '2026-11-26', timestamptz '2026-11-26 12:00+00',"
+    + " interval '1 year 2 days', '{1,null}'::int[], '{\"a\": [1]}'::jsonb, '(1,2)'::point, '[1,5)'::int4range, row(1, 'x'), null::int, '{}'::text[], 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid";
+  for (const options of [{}, { values: [] }, { name: 'types', values: [] }]) {
+    const result = await client.query({ text: types, rowMode: 'array', ...options });
+    console.log(result.command, result.rowCount, result.oid);
+    result.fields.forEach((field, n) => console.log(field.name, field.tableID, field.columnID, field.dataTypeID, field.dataTypeSize, field.dataTypeModifier, field.format, result.rows[0][n]));
+  }
+  console.log((await client.query("select; select 1 where false; insert into made values (1, 'x'); ; create table of_node (a int)")).map((r) => [r.command, r.rowCount, r.fields.length]));
+  await failure('cut name', client.query({ name: 'n'.repeat(63), text: 'select 1' }));
+  console.log(await client.query('').then((r) => [r.command, r.rowCount]));
+
+  title('changes under prepared statements');
+  await client.query('create table changing (a int)');
+  const kept = { name: 'kept', text: 'select * from changing' };
+  console.log((await client.query(kept)).fields.length);
+  await client.query('alter table changing add b text');
+  await failure('kept', client.query(kept));
+  await client.query('deallocate all');
+  await failure('deallocated', client.query(kept));
+
+  title('whose notifications');
+  const other = new Client({ ssl, application_name: 'other', statement_timeout: 5000 });
+  await other.connect();
+  await client.query('listen whose');
+  for (const [who, name] of [[client, 'own'], [other, 'other']]) {
+    const told = once(client, 'notification');
+    await who.query(`notify whose, '${name}'`);
+    const [heard] = await told;
+    console.log(heard.payload, heard.processId === client.processID);
+  }
+  console.log((await other.query('show statement_timeout')).rows);
+  await other.end();
 
   title('cancel');
   const sleeping = failure('cancelled', client.query('select pg_sleep(60)'));
