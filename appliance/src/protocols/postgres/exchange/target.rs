@@ -188,6 +188,15 @@ impl Exchange {
         {
             return self.setting_reported(status);
         }
+        // A session that asks for notices of the lowest levels is told of each statement.
+        let is_of_ours = piece.tag() == BackendTag::NoticeResponse
+            && self
+                .pipeline
+                .oldest()
+                .is_some_and(|oldest| oldest.origin == Origin::Hidden);
+        if is_of_ours {
+            return Ok(Fate::Swallow);
+        }
         Ok(Fate::Pass)
     }
 
