@@ -230,8 +230,11 @@ impl Ring {
         // is work for this thread; asking for one with no time to wait makes it look always.
         let entered = self.ring.submitter().submit_with_args(events.max(1), &args);
         match entered.map_err(|error| (error.raw_os_error().map(Errno::from_raw_os_error), error)) {
-            // BUSY: events must be taken before more is accepted.
-            Ok(_) | Err((Some(Errno::TIME | Errno::INTR | Errno::BUSY), _)) => Ok(()),
+            // BUSY: events must be taken before more is accepted. AGAIN: the kernel is short of
+            // memory; what it did not take is offered again.
+            Ok(_) | Err((Some(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN), _)) => {
+                Ok(())
+            }
             Err((_, error)) => Err(error),
         }
     }
