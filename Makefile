@@ -3,11 +3,12 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-regress bench lint fmt deny prepare-demo prepare-test prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
 	@echo "make test          every test, with real servers and stock clients"
+	@echo "make test-matrix   every client with PostgreSQL 14 to 18, directly and through Sallyport; writes docs/compatibility.md"
 	@echo "make test-regress  PostgreSQL's own regression and isolation suites, directly and through Sallyport"
 	@echo "make bench         pgbench direct, through Sallyport and through PgBouncer, interleaved"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
@@ -19,6 +20,9 @@ demo: prepare-demo
 
 test: prepare-test
 	$(CARGO) test --workspace --locked
+
+test-matrix: prepare-test-matrix
+	$(CARGO) test --locked --package appliance --test matrix -- $(MATRIX)
 
 test-regress: prepare-test-regress
 	$(CARGO) build --locked --package appliance --bin sallyport
@@ -37,5 +41,5 @@ fmt:
 deny: prepare-lint
 	.ci/deny
 
-prepare-demo prepare-test prepare-test-regress prepare-bench prepare-lint: prepare-%:
+prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint: prepare-%:
 	@.ci/prepare $*

@@ -334,7 +334,7 @@ pub fn binary(name: &str) -> PathBuf {
     binary_of(Version::newest(), name)
 }
 
-/// Path of a program: Debian's, or else what `.ci/prepare matrix` put into the cache.
+/// Path of a program: Debian's, or else what `.ci/prepare test-matrix` put into the cache.
 pub fn binary_of(version: Version, name: &str) -> PathBuf {
     let debian = Path::new(DEBIAN).join(version.to_string());
     let folder = if debian.exists() {
@@ -347,7 +347,7 @@ pub fn binary_of(version: Version, name: &str) -> PathBuf {
     let path = folder.join("bin").join(name);
     assert!(
         path.exists(),
-        "{} is missing: run .ci/prepare matrix",
+        "{} is missing: run .ci/prepare test-matrix",
         path.display()
     );
     path
