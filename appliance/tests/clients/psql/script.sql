@@ -1,4 +1,5 @@
 -- What psql sees of a database: prints the same through the appliance as directly.
+\echo '#' psql :VERSION_NAME
 \set VERBOSITY verbose
 \set SHOW_CONTEXT never
 \pset pager off
