@@ -3,6 +3,7 @@
 //! Judges nothing and resolves no names: that needs the session, and is done in `decide`.
 
 mod definition;
+mod scan;
 mod setting;
 mod walker;
 
@@ -62,6 +63,9 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
     }
     if text_depth > TEXT_DEPTH_MAX {
         return unread(text, Reason::TooDeep);
+    }
+    if !scan::is_linear(text) {
+        return unread(text, Reason::OperatorRuns);
     }
     let tree = match pg_query::parse(text, 0) {
         Ok(parsed) => parsed.protobuf,

@@ -189,6 +189,8 @@ pub enum Reason {
     TooManyStatements { limit: usize },
     #[error("nested too deeply")]
     TooDeep,
+    #[error("too many operator characters in a row")]
+    OperatorRuns,
     #[error("touches more than {limit} objects")]
     TooManyEffects { limit: usize },
     #[error("a block of code")]

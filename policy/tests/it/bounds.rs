@@ -96,6 +96,27 @@ fn nesting_beyond_the_parsers_bounds_is_unknown() {
     }
 }
 
+/// PostgreSQL's scanner reads `/*/*/*` and `+-+-+-` to their end for each two characters of them.
+#[test]
+fn runs_of_operator_characters_are_read_up_to_what_they_cost() {
+    let comment = |bytes: usize| format!("SELECT 1 /*{}*/", "*".repeat(bytes - 4));
+    check(&comment(4096), &[]);
+    check(&comment(4097), &[Reason::OperatorRuns]);
+    let lines = |count: usize| format!("SELECT 1{}", format!("\n{}", "-".repeat(64)).repeat(count));
+    check(&lines(4096), &[]);
+    check(&lines(4097), &[Reason::OperatorRuns]);
+    for hours in [
+        format!("{}{}", "/*".repeat(250_000), "*/".repeat(250_000)),
+        format!("SELECT 1 {}1", "+-".repeat(500_000)),
+        format!(
+            "SELECT query_to_xml('{}', true, true, '')",
+            "/*".repeat(100_000)
+        ),
+    ] {
+        check(&hours, &[Reason::OperatorRuns]);
+    }
+}
+
 #[test]
 fn text_within_text_is_followed_two_levels() {
     let wrap = |inner: &str| {
