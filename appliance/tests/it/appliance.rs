@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -63,6 +63,8 @@ pub struct Setup<'a> {
     pub shards: u32,
     /// Listeners besides the one at [`Appliance::address`], as TOML values.
     pub listeners: Vec<String>,
+    /// Holds the rings instead of a folder beside the configuration.
+    pub runtime_directory: Option<PathBuf>,
     /// Run instead of the binary, with the binary and its arguments as arguments.
     pub wrapper: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Setup<'_> {
             policy: POLICY,
             shards: 2,
             listeners: Vec::new(),
+            runtime_directory: None,
             wrapper: Vec::new(),
         }
     }
@@ -254,8 +257,12 @@ impl Appliance {
 
     fn lay_out(&self, setup: &Setup<'_>) {
         let root = self.directory();
-        for folder in ["run", "state", "policy.d"] {
+        for folder in ["state", "policy.d"] {
             fs::create_dir(root.join(folder)).unwrap();
+        }
+        match &setup.runtime_directory {
+            Some(elsewhere) => symlink(elsewhere, root.join("run")).unwrap(),
+            None => fs::create_dir(root.join("run")).unwrap(),
         }
         let password = root.join("orders-password");
         fs::write(&password, ACCOUNT_PASSWORD).unwrap();
@@ -417,14 +424,22 @@ pub fn login_directly(server: &Server) -> Wire {
 
 /// Polls until `done`, for [`PATIENCE`] at most. For states of the outside world that announce
 /// nothing; where there is an event, wait for it instead.
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    assert!(comes_about(done), "waited in vain for {what}");
+}
+
+/// Whether it is `done` within [`PATIENCE`]: for tests that must end something before they fail.
+pub fn comes_about(mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
     let (_sender, never) = mpsc::channel::<()>();
     while !done() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         // Times out: the pause between two looks.
         let _ = never.recv_timeout(Duration::from_millis(10));
     }
+    true
 }
 
 fn json_lines(text: &str) -> Vec<Value> {

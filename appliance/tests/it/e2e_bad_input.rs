@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::appliance::{Appliance, Setup, orders_server, wait_until};
+use crate::process::{open_sockets, resident_bytes};
 use crate::wire::{
     GSSENC_REQUEST, Message, PATIENCE, PROTOCOL_3_0, SSL_REQUEST, Silence, Wire, error, message,
     startup_packet, tags, terminated, untyped,
@@ -539,23 +540,4 @@ fn flood(address: SocketAddr, seed: u64) {
         let bytes: Vec<u8> = (0..next() % 300).map(|_| next().to_le_bytes()[0]).collect();
         wire.send_raw(&bytes);
     }
-}
-
-fn resident_bytes(process: u32) -> usize {
-    let statistics = fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
-    let pages: usize = statistics
-        .split_whitespace()
-        .nth(1)
-        .expect("pages")
-        .parse()
-        .unwrap();
-    pages * 4096
-}
-
-fn open_sockets(process: u32) -> usize {
-    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
-    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    links
-        .filter(|link| link.to_string_lossy().starts_with("socket:"))
-        .count()
 }

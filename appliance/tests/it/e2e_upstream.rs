@@ -21,6 +21,7 @@ fn appliance_for(target: &str) -> Appliance {
         policy: crate::appliance::POLICY,
         shards: 1,
         listeners: Vec::new(),
+        runtime_directory: None,
         wrapper: Vec::new(),
     })
 }

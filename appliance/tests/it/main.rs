@@ -35,6 +35,7 @@ mod e2e_secrets;
 mod e2e_silence;
 mod e2e_upstream;
 mod postgres;
+mod process;
 mod shard;
 mod transport;
 mod upstream;

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
+use crate::appliance::wait_until;
+
 /// The superuser of every test server; it may connect by the Unix socket without a password.
 pub const SUPERUSER: &str = "postgres";
 
@@ -151,6 +153,26 @@ impl Server {
     /// Ends the server as a crash would look to its clients: connections are reset or closed.
     pub fn stop(&mut self) {
         self.signal(Signal::QUIT);
+    }
+
+    /// Ends the server as the kernel does when memory is short; its backends notice by themselves.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        // What shared memory and lock file they have is theirs until then.
+        wait_until("its backends to end", || self.is_alone());
+    }
+
+    /// Of the postmaster.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").child.id()
+    }
+
+    /// Whether no process has its data directory as working directory.
+    fn is_alone(&self) -> bool {
+        let processes = fs::read_dir("/proc").unwrap();
+        let mut folders =
+            processes.filter_map(|entry| fs::read_link(entry.ok()?.path().join("cwd")).ok());
+        !folders.any(|folder| folder == self.data())
     }
 
     /// Ends the server as `systemctl stop` does: sessions get FATAL 57P01.
@@ -296,7 +318,11 @@ pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 17_000;
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    // Apart, so that test processes that start one after the other do not meet: what one of them
+    // is given, another one takes until it is listened on.
+    const APART: u32 = 61;
+    let start = std::process::id().wrapping_mul(APART) % u32::from(COUNT);
+    let start = u16::try_from(start).unwrap();
     for _ in 0..COUNT {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_add(next) % COUNT;

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Longest silence of a server before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,6 +142,13 @@ impl Wire {
 
     pub fn write_timeout(&self, time: Duration) {
         self.stream.set_write_timeout(Some(time)).unwrap();
+    }
+
+    /// Makes the end of the connection a reset, whatever is unread.
+    pub fn reset(&self) {
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 
     pub fn shutdown_send(&self) {
