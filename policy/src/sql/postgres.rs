@@ -97,7 +97,7 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
 /// Only the functions of large objects are known by number: libpq and pgjdbc call them so. Any
 /// other is `unknown`.
 #[must_use]
-pub(crate) fn function_call(oid: u32) -> StatementProfile {
+pub fn function_call(oid: u32) -> StatementProfile {
     let name = match oid {
         952 => "lo_open",
         953 => "lo_close",

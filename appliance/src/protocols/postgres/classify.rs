@@ -220,18 +220,32 @@ fn may_undo(profile: &StatementProfile) -> bool {
     }
 }
 
-/// Whether the effect may leave something in the session that `DISCARD ALL` does not clear:
-/// loaded libraries, connections of dblink, the random seed, variables of procedural languages.
-fn leaves_traces(effect: &Effect) -> bool {
+/// Whether the effect may leave something in the session that `DISCARD ALL` does not clear: loaded
+/// libraries, connections of dblink, variables of procedural languages, temporary replication slots,
+/// the random seed, the name of a custom setting.
+pub(super) fn leaves_traces(effect: &Effect) -> bool {
     let by_class = matches!(
         effect.class,
-        Class::Do | Class::Call | Class::Function | Class::Admin | Class::File | Class::Unknown
+        Class::Do
+            | Class::Call
+            | Class::Function
+            | Class::Admin
+            | Class::Replication
+            | Class::File
+            | Class::CopyProgram
+            | Class::Unknown
     );
-    let seeds = match &effect.object {
-        Object::Function(function) => function.name.name.as_deref() == Some("setseed"),
-        Object::Nothing | Object::Table(_) | Object::Other { .. } | Object::Unread(_) => false,
-    };
-    by_class || seeds || effect.class == Class::CopyProgram
+    by_class
+        || match &effect.object {
+            Object::Other { kind, name } => *kind == "setting" && outlives_reset(name),
+            Object::Nothing | Object::Table(_) | Object::Function(_) | Object::Unread(_) => false,
+        }
+}
+
+/// Whether something of a setting stays after RESET: `seed` acts when it is set, and a custom
+/// setting that was set once is empty from then on, where it was unknown before.
+fn outlives_reset(setting: &str) -> bool {
+    setting == "seed" || setting.contains('.')
 }
 
 /// A bounded memory: what was not asked for during a whole generation is forgotten.

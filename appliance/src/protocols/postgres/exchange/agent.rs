@@ -15,7 +15,7 @@ use super::{
     AgentFragment, Exchange, Expected, Fault, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, Path, Pause,
     Recording, Sides, Taken,
 };
-use crate::protocols::postgres::classify::{Judged, Statement, session_context};
+use crate::protocols::postgres::classify::{Judged, Statement, leaves_traces, session_context};
 use crate::protocols::postgres::names::{Change, Meaning, Step};
 use crate::protocols::postgres::refuse::{self, Refused};
 use crate::protocols::postgres::rewrite;
@@ -287,6 +287,8 @@ impl Exchange {
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::Parse, Origin::Client)?;
+        // Planning runs functions that are declared immutable: Bind is enough, without an Execute.
+        self.tainted |= statement.taints;
         match rewrite::prepared_text(&statement, &self.attribution) {
             None => self.forward(target, recorded, &expected, wire),
             Some(text) => {
@@ -393,6 +395,8 @@ impl Exchange {
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::FunctionCall, Origin::Client)?;
+        let profile = policy::sql::postgres::function_call(call.function);
+        self.tainted |= profile.effects.iter().any(leaves_traces);
         self.end_epoch();
         self.forward(target, recorded, &expected, wire);
         Ok(Outcome::Taken)
