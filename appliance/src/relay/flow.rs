@@ -158,6 +158,10 @@ impl Flow {
             .exchange
             .take_from_target(self.from_target.unread(), &mut sides);
         self.target_waits = settle(&mut self.from_target, taken.map_err(End::Fault)?);
+        // FATAL is a server's last word, whether or not it closes the connection then.
+        if self.target_waits == Waits::Bytes && self.exchange.target_said_goodbye() {
+            return Err(End::TargetEnded);
+        }
         Ok(true)
     }
 

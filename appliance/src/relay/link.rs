@@ -33,7 +33,8 @@ pub(crate) trait Link: Outbound {
 /// The side that answers: also keeps what the server reports of itself.
 pub(crate) trait Upstream: Link {
     /// # Errors
-    /// When the server reports more settings than any PostgreSQL has.
+    /// When the server reports more settings than any PostgreSQL has, or that it reads statements
+    /// otherwise than they are judged.
     fn handle_parameter_status(
         &mut self,
         status: &ParameterStatus<'_>,

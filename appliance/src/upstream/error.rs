@@ -55,6 +55,8 @@ pub enum Phase {
     Authentication,
     Startup,
     Attribution,
+    /// While a session had the connection.
+    Session,
     Reset,
     Cancel,
 }

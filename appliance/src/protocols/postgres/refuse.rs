@@ -304,6 +304,7 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
             Fault::AgentSequence(_) => (b"08P01", "a message came out of sequence"),
             Fault::Target(_)
             | Fault::TargetSequence(_)
+            | Fault::TargetReplicates
             | Fault::TargetParameters(_)
             | Fault::ProbeMisanswered => (b"08P01", "the target broke the protocol"),
             Fault::Restore => (b"08006", "the session's attribution was lost"),
@@ -329,6 +330,7 @@ pub(super) fn end_reason(end: &End) -> EndReason {
             Fault::Agent(_) | Fault::AgentSequence(_) => EndReason::DownstreamProtocol,
             Fault::Target(_)
             | Fault::TargetSequence(_)
+            | Fault::TargetReplicates
             | Fault::TargetParameters(_)
             | Fault::ProbeMisanswered
             | Fault::Restore => EndReason::UpstreamProtocol,

@@ -81,16 +81,22 @@ impl Lease {
     /// Keeps the list current: the server does not report again what has not changed since.
     ///
     /// # Errors
-    /// `TooManyMessages` when the server reports more settings than any PostgreSQL has.
+    /// `TooManyMessages` when the server reports more settings than any PostgreSQL has;
+    /// `UnsafeSettings` when it reads statements in another way from now on than they are judged.
     pub fn handle_parameter_status(
         &mut self,
         status: &ParameterStatus<'_>,
     ) -> Result<(), UpstreamError> {
-        self.0
-            .conversation
-            .parameters_mut()
+        let parameters = self.0.conversation.parameters_mut();
+        let phase = Phase::Session;
+        parameters
             .set(status)
-            .ok_or_else(|| UpstreamError::protocol(Phase::Startup, Violation::TooManyMessages))
+            .ok_or_else(|| UpstreamError::protocol(phase, Violation::TooManyMessages))?;
+        if has_forced_settings(parameters) {
+            Ok(())
+        } else {
+            Err(UpstreamError::protocol(phase, Violation::UnsafeSettings))
+        }
     }
 
     /// The server's process, as its log names it; `None` for servers that cannot cancel.

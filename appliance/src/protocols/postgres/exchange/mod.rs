@@ -101,7 +101,9 @@ pub(crate) enum Fault {
     TargetSequence(#[source] SequenceError),
     #[error("the target answered a probe with an error of another kind")]
     ProbeMisanswered,
-    #[error("the target reports too many parameters")]
+    #[error("the target began to replicate, which nobody can ask for here")]
+    TargetReplicates,
+    #[error("the target reports settings that a session can not have")]
     TargetParameters(#[source] UpstreamError),
     #[error("the attribution of the session could not be set again")]
     Restore,

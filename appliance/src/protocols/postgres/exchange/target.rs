@@ -158,6 +158,10 @@ impl Exchange {
         if piece.tag() == BackendTag::DataRow {
             self.recorder.count_rows(1);
         }
+        // Start-ups for replication are refused, so that no request has this answer.
+        if piece.tag() == BackendTag::CopyBothResponse {
+            return Err(Fault::TargetReplicates);
+        }
         let fate = match reply {
             Reply::Fatal(_) => {
                 self.target_said_goodbye = true;
