@@ -3,13 +3,14 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress test-crash bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
 	@echo "make test          every test, with real servers and stock clients"
 	@echo "make test-matrix   every client with PostgreSQL 14 to 18, directly and through Sallyport; writes docs/compatibility.md"
 	@echo "make test-regress  PostgreSQL's own regression and isolation suites, directly and through Sallyport"
+	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
 	@echo "make bench         pgbench direct, through Sallyport and through PgBouncer, interleaved"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
@@ -27,6 +28,9 @@ test-matrix: prepare-test-matrix
 test-regress: prepare-test-regress
 	$(CARGO) build --locked --package appliance --bin sallyport
 	@SALLYPORT="$$(.ci/binary dev)" appliance/tests/regress/run $(REGRESS)
+
+test-crash: prepare-test
+	SALLYPORT_KILLS=100 $(CARGO) test --package appliance --test it --locked -- --nocapture e2e_crash
 
 bench: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport

@@ -23,6 +23,7 @@ mod e2e_cancel;
 mod e2e_certificates;
 mod e2e_clients;
 mod e2e_control;
+mod e2e_crash;
 mod e2e_denial;
 mod e2e_hostile_target;
 mod e2e_listeners;
