@@ -613,6 +613,36 @@ fn each_promise_of_the_threat_model_names_tests_that_exist() {
     check(problems);
 }
 
+/// Names of tests are told from other words in code style by their length.
+#[test]
+fn tests_that_the_protocols_documents_name_exist() {
+    let tests: BTreeSet<String> = sources()
+        .iter()
+        .flat_map(|source| names_of_tests(&source.text))
+        .collect();
+    let mut problems = Vec::new();
+    let mut named = 0;
+    for document in texts("md")
+        .iter()
+        .filter(|document| document.path.starts_with("docs/protocols/"))
+    {
+        for name in document.text.split('`').skip(1).step_by(2) {
+            let is_name = name.matches('_').count() > 3
+                && name
+                    .bytes()
+                    .all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
+            if is_name {
+                named += 1;
+                if !tests.contains(name) {
+                    problems.push(format!("{}: no test called {name}", document.path));
+                }
+            }
+        }
+    }
+    assert!(named > 0, "the documents name no tests");
+    check(problems);
+}
+
 fn names_of_tests(text: &str) -> Vec<String> {
     text.split("#[test]")
         .skip(1)

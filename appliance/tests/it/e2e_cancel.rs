@@ -1,15 +1,18 @@
 //! CancelRequest: the right one stops its statement from any shard, a forged one does nothing.
 
+use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::appliance::{Appliance, Setup, orders_server, wait_until};
 use crate::postgres::{Server, binary};
-use crate::wire::{Wire, cancel_packet, error, status};
+use crate::wire::{Wire, cancel_packet, error, status, tags};
 
 const SLEEPING: &str =
     "select count(*) from pg_stat_activity where usename = 'svc' and wait_event = 'PgSleep'";
@@ -153,4 +156,112 @@ fn many_requests_with_made_up_keys_are_bounded_and_harm_nobody() {
     // None of them reached the target.
     let dialled = server.log().matches("connection received").count() - connections_before;
     assert!(dialled < 50, "{dialled} connections to the target");
+}
+
+/// One session of an agent that cancels around the end of its own statement.
+///
+/// Returns its backend, and whether the cancel came in time.
+fn run_and_cancel(address: SocketAddr, token: &str, number: u64) -> (String, bool) {
+    let mut wire = Wire::login(address, "canceller", "orders", token);
+    let backend = wire.value("select pg_backend_pid()");
+    let milliseconds = number % 4;
+    let statement = format!("select pg_sleep(0.00{milliseconds})\0");
+    wire.send('Q', statement.as_bytes());
+    let cancels_late = number.is_multiple_of(3);
+    if cancels_late {
+        wire.until_ready();
+    } else {
+        // Up to where the statement ends, and sometimes past it.
+        wire.is_silent_for(Duration::from_micros(
+            100 + milliseconds * 1000 + number % 7 * 200,
+        ));
+    }
+    for _ in 0..3 {
+        Wire::open(address).send_raw(&wire.cancel_packet());
+    }
+    let was_cancelled = !cancels_late
+        && wire
+            .until_ready()
+            .iter()
+            .any(|message| message.tag == 'E' && message.sqlstate() == "57014");
+    if number.is_multiple_of(2) {
+        wire.send('X', b"");
+    }
+    // Still on its way when the session is gone.
+    Wire::open(address).send_raw(&wire.cancel_packet());
+    (backend, was_cancelled)
+}
+
+/// Counts down when its thread is done, also by a failed expectation.
+struct Leaves<'g>(&'g AtomicU64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_cancel_never_hits_the_statement_of_another_agent() {
+    const CANCELLERS: u64 = 3;
+    const SESSIONS: u64 = 120;
+    let server = orders_server();
+    let mut setup = Setup::for_server(&server);
+    setup.target_keys = "pool = { connections = 2, warm = 1, queue_deadline = \"20s\" }".into();
+    let appliance = Appliance::start(&setup);
+    let (canceller, victim) = (
+        appliance.token("canceller", "analysts"),
+        appliance.token("victim", "analysts"),
+    );
+    let address = appliance.address();
+    let going = AtomicU64::new(CANCELLERS);
+    let (mut of_cancellers, mut hits) = (BTreeSet::new(), 0);
+    let mut of_victims = BTreeSet::new();
+    thread::scope(|scope| {
+        let victims: Vec<_> = (0..3)
+            .map(|_| {
+                let (victim, going) = (&victim, &going);
+                scope.spawn(move || {
+                    let mut backends = BTreeSet::new();
+                    while going.load(Ordering::Relaxed) > 0 {
+                        let mut wire = Wire::login(address, "victim", "orders", victim);
+                        backends.insert(wire.value("select pg_backend_pid()"));
+                        for _ in 0..3 {
+                            let answers = wire.query("select 'slept' from pg_sleep(0.002)");
+                            assert_eq!(tags(&answers), "TDCZ", "{answers:?}");
+                        }
+                        wire.send('X', b"");
+                    }
+                    backends
+                })
+            })
+            .collect();
+        let cancellers: Vec<_> = (0..CANCELLERS)
+            .map(|first| {
+                let (canceller, going) = (&canceller, &going);
+                scope.spawn(move || {
+                    let _leaves = Leaves(going);
+                    (0..SESSIONS)
+                        .map(|number| run_and_cancel(address, canceller, first * 31 + number))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for canceller in cancellers {
+            for (backend, was_cancelled) in canceller.join().unwrap() {
+                of_cancellers.insert(backend);
+                hits += u64::from(was_cancelled);
+            }
+        }
+        for victim in victims {
+            of_victims.append(&mut victim.join().unwrap());
+        }
+    });
+    assert!(hits > 0, "no cancel came in time");
+    assert!(
+        hits < CANCELLERS * SESSIONS * 2 / 3,
+        "all came in time: {hits}"
+    );
+    let shared = of_cancellers.intersection(&of_victims).count();
+    assert!(shared > 0, "no connection changed from one to the other");
 }

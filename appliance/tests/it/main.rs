@@ -25,6 +25,8 @@ mod e2e_clients;
 mod e2e_control;
 mod e2e_crash;
 mod e2e_denial;
+mod e2e_failure;
+mod e2e_hostile_agent;
 mod e2e_hostile_target;
 mod e2e_listeners;
 mod e2e_login;
