@@ -147,6 +147,8 @@ impl Resolver {
         }
         let lookup = Rc::new(Lookup::default());
         entry.lookup = Some(lookup.clone());
+        // A task runs for the first time where it is spawned, and may get its answer there.
+        drop(names);
         let (resolver, name, running) = (self.clone(), name.clone(), lookup.clone());
         spawn(async move {
             let addresses = ask(&name).await;
