@@ -24,7 +24,8 @@ use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionS
 use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
 use crate::shard::Shard;
-use crate::shard::entrance::Place;
+use crate::shard::entrance::{Place, Source};
+use crate::shard::turnstile::Step;
 use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings};
 
 /// How a connection ended.
@@ -128,7 +129,15 @@ pub(crate) async fn serve(
         place,
         deadline,
     } = arrival;
-    let opening = greet::open(socket, inbound, origin, &snapshot, deadline).await?;
+    let opening = greet::open(
+        socket,
+        inbound,
+        origin,
+        &snapshot,
+        shard.turnstile(),
+        deadline,
+    )
+    .await?;
     let (mut greeting, wishes) = match opening {
         Opening::Session(greeting, wishes) => (greeting, wishes),
         Opening::Left => return Ok(Closed::Left),
@@ -201,8 +210,12 @@ async fn login(
         ListenerProof::Password => Claim::Password(&token),
         ListenerProof::OauthBearer => Claim::OauthBearer(&token),
     };
+    let source = Source::of(greeting.origin().client());
+    let turn = runtime::with_deadline(deadline, shard.turnstile().pass(source, Step::Proof)).await;
+    let turn = turn.map_err(|_| GreetError::TooSlow)?;
     let proven = identity::prove(&snapshot.authenticators, shard.tokens(), claim, login_unix)
         .map_err(LoginRefusal::NotProven)?;
+    drop(turn);
     drop(token);
     drop(place);
     progress.principal = Some(principal_note(&proven));

@@ -48,5 +48,5 @@ pub use panics::{
 pub use published::{Published, Subscription};
 pub use stream::{Keepalive, PeerAddress, Stream};
 pub use timer::{DeadlinePassed, Timer, with_deadline};
-pub use turn::yield_if_needed;
+pub use turn::{next_turn, yield_if_needed};
 pub use workers::run_blocking;

@@ -33,6 +33,11 @@ pub async fn yield_if_needed() {
     {
         return;
     }
+    next_turn().await;
+}
+
+/// Lets sockets, timers and all other tasks have their turn.
+pub async fn next_turn() {
     let mut has_yielded = false;
     poll_fn(|cx| {
         if has_yielded {

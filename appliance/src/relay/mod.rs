@@ -19,6 +19,7 @@ use crate::config::Snapshot;
 use crate::protocols::postgres::exchange::{Exchange, Fault};
 use crate::shard::Shard;
 use crate::shard::sessions::{Registration, Signal};
+use crate::shard::turnstile::Turnstile;
 use crate::transport::Transport;
 use crate::upstream::{Lease, Outcome};
 
@@ -41,6 +42,7 @@ pub(crate) struct Relay {
     silence: Option<Silence>,
     stall: Stall,
     configuration: Subscription<Snapshot>,
+    turnstile: Rc<Turnstile>,
 }
 
 /// How long a session may take.
@@ -131,6 +133,7 @@ impl Relay {
                 queued: 0,
             },
             configuration: shard.published().subscribe(),
+            turnstile: Rc::clone(shard.turnstile()),
         }
     }
 
@@ -207,6 +210,9 @@ impl Relay {
             && let Some(silence) = &mut self.silence
         {
             silence.broken(self.flow.exchange().listens());
+        }
+        if turned.moved {
+            self.turnstile.session_stepped();
         }
         Ok(turned.moved)
     }

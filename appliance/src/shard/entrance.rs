@@ -20,7 +20,7 @@ pub(crate) struct Entrance {
 
 /// Whom the bound per address counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub(crate) enum Source {
     Ipv4(Ipv4Addr),
     /// The first 64 bits: a single machine has all the addresses of such a network.
     Ipv6(u64),
@@ -101,7 +101,7 @@ impl Place {
 }
 
 impl Source {
-    fn of(peer: PeerAddress) -> Self {
+    pub(crate) fn of(peer: PeerAddress) -> Self {
         match peer {
             PeerAddress::Unix => Self::Unix,
             PeerAddress::Tcp(address) => match address.ip().to_canonical() {

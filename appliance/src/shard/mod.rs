@@ -7,6 +7,7 @@ pub(crate) mod entrance;
 pub(crate) mod gate;
 pub mod mailbox;
 pub(crate) mod sessions;
+pub(crate) mod turnstile;
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -30,6 +31,7 @@ use entrance::Entrance;
 use gate::Gate;
 use mailbox::{Directory, Seat, Seats, ToShard};
 use sessions::{Registration, Session, Sessions, Signal};
+use turnstile::Turnstile;
 
 /// How long sessions get to say goodbye after they were cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(6);
@@ -47,6 +49,7 @@ pub(crate) struct Shard {
     classifier: Rc<Classifier>,
     sessions: Rc<Sessions>,
     entrance: Rc<Entrance>,
+    turnstile: Rc<Turnstile>,
     directory: Directory,
     random: SystemRandom,
     /// Since when, and how many peers broke off without a line of their own.
@@ -96,6 +99,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         classifier: Classifier::new(),
         sessions: Rc::new(Sessions::default()),
         entrance: Entrance::new(),
+        turnstile: Turnstile::attended(),
         directory: environment.directory,
         random: SystemRandom::new(),
         failed_greetings: Cell::new((runtime::now(), 0)),
@@ -170,6 +174,8 @@ async fn accept(
                 return;
             }
         };
+        // Turning a thousand away must not take all of a turn.
+        runtime::yield_if_needed().await;
         let peer = socket.peer_address();
         let limits = shard.snapshot().limits;
         let mut entered = shard.entrance.enter(limits.unauthenticated);
@@ -235,6 +241,10 @@ impl Shard {
 
     pub(crate) fn tokens(&self) -> &TokenCache {
         &self.tokens
+    }
+
+    pub(crate) fn turnstile(&self) -> &Rc<Turnstile> {
+        &self.turnstile
     }
 
     pub(crate) fn classifier(&self) -> &Rc<Classifier> {

@@ -30,17 +30,19 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Answers a TLS handshake.
+    /// Answers a TLS handshake. Each step that takes the CPU waits for `turn`, and what that gives is
+    /// held during the step.
     ///
     /// # Errors
     /// As [`HandshakeError`] says; the connection is of no use afterwards.
-    pub async fn accept_tls(
+    pub async fn accept_tls<T>(
         stream: Stream,
         config: Arc<ServerConfig>,
         opening: Opening,
         deadline: Instant,
+        turn: impl AsyncFn() -> T,
     ) -> Result<Self, HandshakeError> {
-        let tls = TlsStream::accept(stream, config, opening, deadline).await?;
+        let tls = TlsStream::accept(stream, config, opening, deadline, turn).await?;
         Ok(Self::Tls(Box::new(tls)))
     }
 

@@ -121,11 +121,12 @@ enum Closing {
 }
 
 impl TlsStream {
-    pub(super) async fn accept(
+    pub(super) async fn accept<T>(
         stream: Stream,
         config: Arc<ServerConfig>,
         opening: Opening,
         deadline: Instant,
+        turn: impl AsyncFn() -> T,
     ) -> Result<Self, HandshakeError> {
         let (preread, direct) = match opening {
             Opening::Requested { unread: 0 } => (None, false),
@@ -136,7 +137,7 @@ impl TlsStream {
         };
         let session = ServerConnection::new(config).map_err(HandshakeError::from_session)?;
         let mut tls = Self::over(stream, session.into(), preread);
-        tls.handshake(deadline).await?;
+        tls.handshake(deadline, turn).await?;
         if direct && tls.alpn().is_none() {
             return Err(HandshakeError::NoProtocol);
         }
@@ -151,7 +152,8 @@ impl TlsStream {
     ) -> Result<Self, HandshakeError> {
         let session = ClientConnection::new(config, name).map_err(HandshakeError::from_session)?;
         let mut tls = Self::over(stream, session.into(), None);
-        tls.handshake(deadline).await?;
+        // What we call is ours: it costs what a session costs.
+        tls.handshake(deadline, async || ()).await?;
         Ok(tls)
     }
 
@@ -225,47 +227,61 @@ impl TlsStream {
         }
     }
 
-    async fn handshake(&mut self, deadline: Instant) -> Result<(), HandshakeError> {
-        let mut taken = 0;
-        with_deadline(deadline, poll_fn(|cx| self.poll_handshake(cx, &mut taken)))
+    async fn handshake<T>(
+        &mut self,
+        deadline: Instant,
+        turn: impl AsyncFn() -> T,
+    ) -> Result<(), HandshakeError> {
+        with_deadline(deadline, self.take_steps(turn))
             .await
             .unwrap_or(Err(HandshakeError::TimedOut))
     }
 
-    /// `taken` counts the peer's bytes over all polls.
-    fn poll_handshake(
-        &mut self,
-        cx: &mut Context<'_>,
-        taken: &mut usize,
-    ) -> Poll<Result<(), HandshakeError>> {
-        loop {
-            self.queue_records();
-            let flushed = self
-                .stream
-                .poll_flush(cx)
-                .map_err(HandshakeError::from_io)?;
-            if !self.session.is_handshaking() {
-                return flushed.map(Ok);
-            }
-            if self.arrived.is_none() {
-                match ready!(self.stream.poll_recv(cx)).map_err(HandshakeError::from_io)? {
-                    Some(chunk) => self.arrived = Some(chunk),
-                    None => return Poll::Ready(Err(HandshakeError::Ended)),
+    async fn take_steps<T>(&mut self, turn: impl AsyncFn() -> T) -> Result<(), HandshakeError> {
+        let mut taken = 0;
+        while poll_fn(|cx| self.poll_step_due(cx)).await? {
+            let turn = turn().await;
+            let fed = self.feed();
+            drop(turn);
+            taken += match fed {
+                Ok(count) => count,
+                Err(error) => {
+                    poll_fn(|cx| {
+                        // The alert says to the peer what our error says here; nobody waits for it.
+                        let _ = self.stream.poll_flush(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
+                    return Err(HandshakeError::from_session(error));
                 }
-            }
-            *taken += self
-                .feed()
-                .map_err(HandshakeError::from_session)
-                .inspect_err(|_| {
-                    // The alert says to the peer what our error says here; nobody waits for it.
-                    let _ = self.stream.poll_flush(cx);
-                })?;
-            if *taken > HANDSHAKE_BYTES_MAX {
-                return Poll::Ready(Err(HandshakeError::TooLong {
+            };
+            if taken > HANDSHAKE_BYTES_MAX {
+                return Err(HandshakeError::TooLong {
                     limit: HANDSHAKE_BYTES_MAX,
-                }));
+                });
             }
         }
+        Ok(())
+    }
+
+    /// Ready with `true` when there is something to feed, with `false` when the handshake is done and
+    /// our part of it sent.
+    fn poll_step_due(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, HandshakeError>> {
+        self.queue_records();
+        let flushed = self
+            .stream
+            .poll_flush(cx)
+            .map_err(HandshakeError::from_io)?;
+        if !self.session.is_handshaking() {
+            return flushed.map(|()| Ok(false));
+        }
+        if self.arrived.is_none() {
+            match ready!(self.stream.poll_recv(cx)).map_err(HandshakeError::from_io)? {
+                Some(chunk) => self.arrived = Some(chunk),
+                None => return Poll::Ready(Err(HandshakeError::Ended)),
+            }
+        }
+        Poll::Ready(Ok(true))
     }
 
     fn poll_plaintext(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {

@@ -33,8 +33,15 @@ fn markers(text: &str) -> BTreeSet<String> {
 }
 
 /// One client that sends marked statements of every kind until the connection breaks.
-fn load(address: SocketAddr, token: &str, prefix: &str, answered: &AtomicUsize) {
+fn load(
+    address: SocketAddr,
+    token: &str,
+    prefix: &str,
+    entered: &AtomicUsize,
+    answered: &AtomicUsize,
+) {
     let mut wire = Wire::login(address, "loader", "orders", token);
+    entered.fetch_add(1, Ordering::Relaxed);
     for number in 0.. {
         let marker = format!("{prefix}-{number}-end");
         match number % 4 {
@@ -81,17 +88,21 @@ fn kill_9_under_load_loses_no_command_that_postgresql_has_seen() {
     let mut random = std::process::id();
     for round in 0..ROUNDS {
         let token = appliance.token("loader", "analysts");
-        let answered = AtomicUsize::new(0);
+        let (entered, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let stop_after = 40 + usize::try_from(random >> 16).unwrap() % 800;
         thread::scope(|scope| {
             for client in 0..CLIENTS {
-                let (token, answered) = (&token, &answered);
+                let (token, entered, answered) = (&token, &entered, &answered);
                 let prefix = format!("m-{round}-{client}");
                 let address = appliance.address();
-                scope.spawn(move || load(address, token, &prefix, answered));
+                scope.spawn(move || load(address, token, &prefix, entered, answered));
             }
-            wait_until("load", || answered.load(Ordering::Relaxed) >= stop_after);
+            // A client that is cut off in its login would be a failed test.
+            wait_until("load", || {
+                let all_entered = entered.load(Ordering::Relaxed) == CLIENTS;
+                all_entered && answered.load(Ordering::Relaxed) >= stop_after
+            });
             appliance.kill();
         });
         appliance.resume();

@@ -102,7 +102,7 @@ const REQUESTED: Opening = Opening::Requested { unread: 0 };
 async fn established(ends: &Ends) -> (Transport, Transport) {
     let (server, client) = streams().await;
     let (server, client) = both(
-        Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()),
+        Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ()),
         Transport::connect_tls(client, ends.client.clone(), name(), soon()),
     )
     .await;
@@ -232,7 +232,8 @@ fn bytes_that_came_with_the_request_are_refused() {
     on_shard(async move || {
         let (server, _client) = streams().await;
         let opening = Opening::Requested { unread: 1 };
-        let refused = Transport::accept_tls(server, ends.server.clone(), opening, soon()).await;
+        let refused =
+            Transport::accept_tls(server, ends.server.clone(), opening, soon(), async || ()).await;
         assert_eq!(refused.err(), Some(HandshakeError::EarlyBytes { count: 1 }));
     });
 }
@@ -259,7 +260,7 @@ fn direct_tls_has_to_name_its_protocol() {
             let accept = async move {
                 let preread = server.recv(soon()).await.unwrap().unwrap();
                 let opening = Opening::Direct { preread };
-                Transport::accept_tls(server, config, opening, soon()).await
+                Transport::accept_tls(server, config, opening, soon(), async || ()).await
             };
             let connect = Transport::connect_tls(client, ends.client(protocols), name(), soon());
             let (server, client) = both(accept, connect).await;
@@ -275,7 +276,7 @@ fn requested_tls_need_not_name_a_protocol() {
     on_shard(async move || {
         let (server, client) = streams().await;
         let (server, client) = both(
-            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()),
+            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ()),
             Transport::connect_tls(client, ends.client(&[]), name(), soon()),
         )
         .await;
@@ -289,18 +290,29 @@ fn silent_and_speechless_clients_get_no_session() {
     on_shard(async move || {
         let (server, _silent) = streams().await;
         let deadline = runtime::now() + Duration::from_millis(50);
-        let refused = Transport::accept_tls(server, ends.server.clone(), REQUESTED, deadline).await;
+        let refused = Transport::accept_tls(
+            server,
+            ends.server.clone(),
+            REQUESTED,
+            deadline,
+            async || (),
+        )
+        .await;
         assert_eq!(refused.err(), Some(HandshakeError::TimedOut));
 
         let (server, client) = streams().await;
         drop(client);
-        let refused = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()).await;
+        let refused =
+            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ())
+                .await;
         assert_eq!(refused.err(), Some(HandshakeError::Ended));
 
         let (server, mut client) = streams().await;
         client.append(b"\0\0\0\x08\x04\xd2\x16\x2f");
         client.flush(soon()).await.unwrap();
-        let refused = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()).await;
+        let refused =
+            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ())
+                .await;
         assert_eq!(refused.err(), Some(HandshakeError::NotAcceptable));
     });
 }
@@ -318,7 +330,8 @@ fn a_handshake_that_does_not_end_is_ended() {
         let sent: Vec<u8> = hello.flat_map(record).collect();
         assert!(sent.len() > HANDSHAKE_BYTES_MAX);
         client.append(&sent);
-        let accept = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon());
+        let accept =
+            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ());
         let (_, refused) = both(async move { drop(client.flush(soon()).await) }, accept).await;
         let limit = HANDSHAKE_BYTES_MAX;
         assert_eq!(refused.err(), Some(HandshakeError::TooLong { limit }));
@@ -346,7 +359,9 @@ fn what_is_not_tls_after_the_handshake_is_an_error() {
             let _ = socket.read_to_end(&mut Vec::new());
         });
         let server = listener.accept().await.unwrap();
-        let accepted = Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon()).await;
+        let accepted =
+            Transport::accept_tls(server, ends.server.clone(), REQUESTED, soon(), async || ())
+                .await;
         let read = read_all(&mut accepted.unwrap()).await;
         assert_eq!(read, (vec![], Some(ErrorKind::InvalidData)));
     });

@@ -11,6 +11,7 @@
 //! It proves nothing and decides nothing: it reads what the peer wants and says
 //! what it is told to say.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +35,8 @@ use crate::connection::Ended;
 use crate::downstream::origin::{Origin, OriginError};
 use crate::relay::inbound::Inbound;
 use crate::shard::NoRandomness;
-use crate::shard::entrance::TurnedAway;
+use crate::shard::entrance::{Source, TurnedAway};
+use crate::shard::turnstile::{Step, Turnstile};
 use crate::transport::{self, HandshakeError, Transport};
 
 /// Bytes of the secret in `BackendKeyData` for protocol 3.2; 3.0 has room for four.
@@ -113,8 +115,11 @@ pub(crate) async fn open(
     mut inbound: Inbound,
     origin: Origin,
     snapshot: &Snapshot,
+    turnstile: &Rc<Turnstile>,
     deadline: Instant,
 ) -> Result<Opening, GreetError> {
+    let source = Source::of(origin.client());
+    let turn = async || turnstile.pass(source, Step::Handshake).await;
     let mut transport = Transport::Plain(stream);
     let mut asked = Asked::default();
     loop {
@@ -130,7 +135,7 @@ pub(crate) async fn open(
             let preread = Chunk::from_slice(inbound.unread());
             inbound = Inbound::default();
             let opening = transport::Opening::Direct { preread };
-            transport = secure(transport, snapshot, opening, deadline).await?;
+            transport = secure(transport, snapshot, opening, &turn, deadline).await?;
             continue;
         }
         let Some(decoded) = startup::decode_startup(inbound.unread(), &snapshot.limits.wire)?
@@ -154,7 +159,7 @@ pub(crate) async fn open(
                 transport.append(&[ENCRYPTION_ACCEPTED]);
                 flush(&mut transport, deadline).await?;
                 let opening = transport::Opening::Requested { unread };
-                transport = secure(transport, snapshot, opening, deadline).await?;
+                transport = secure(transport, snapshot, opening, &turn, deadline).await?;
             }
             StartupPacket::GssEncRequest => {
                 if std::mem::replace(&mut asked.gss, true) || asked.tls {
@@ -352,16 +357,17 @@ fn bearer_token(password: &Password<'_>) -> Option<Vec<u8>> {
     }
 }
 
-async fn secure(
+async fn secure<T>(
     transport: Transport,
     snapshot: &Snapshot,
     opening: transport::Opening,
+    turn: &impl AsyncFn() -> T,
     deadline: Instant,
 ) -> Result<Transport, GreetError> {
     match transport {
         Transport::Plain(stream) => {
             let tls = Arc::clone(&snapshot.tls);
-            Ok(Transport::accept_tls(stream, tls, opening, deadline).await?)
+            Ok(Transport::accept_tls(stream, tls, opening, deadline, turn).await?)
         }
         Transport::Tls(_) => Err(GreetError::EncryptionAskedTwice),
     }
