@@ -11,7 +11,7 @@ help:
 	@echo "make test-matrix   every client with PostgreSQL 14 to 18, directly and through Sallyport; writes docs/compatibility.md"
 	@echo "make test-regress  PostgreSQL's own regression and isolation suites, directly and through Sallyport"
 	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
-	@echo "make bench         pgbench direct, through Sallyport and through PgBouncer, interleaved"
+	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
 
@@ -34,7 +34,8 @@ test-crash: prepare-test
 
 bench: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport
-	@SALLYPORT="$$(.ci/binary release)" benches/pgbench.py $(BENCH)
+	$(CARGO) build --locked --release --package runtime --example relay
+	@SALLYPORT="$$(.ci/binary release)" RELAY="$$(.ci/binary release examples/relay)" benches/bench.py $(BENCH)
 
 lint: prepare-lint
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
