@@ -132,7 +132,7 @@ impl Actor {
                     while self.raw(&many) {}
                 }
                 b'Q' if text.contains("flood T43") => {
-                    let many = message('S', b"application_name\0x\0").repeat(1000);
+                    let many = message('S', b"TimeZone\0UTC\0").repeat(1000);
                     while self.raw(&many) {}
                 }
                 b'Q' if text.contains("flood T44") => {
