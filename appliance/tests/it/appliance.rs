@@ -49,7 +49,7 @@ message = "Destructive statements are blocked here. Ask #data-platform for a mig
 
 /// How an appliance differs from one with the target `orders`, [`POLICY`] and two shards.
 pub struct Setup<'a> {
-    /// Where the target `orders` is.
+    /// Where the target `orders` is; a list as TOML.
     pub target: String,
     /// Keys of the target `orders`, as TOML lines.
     pub target_keys: String,
@@ -295,7 +295,7 @@ directory = "{root}/state"
 [[target]]
 name = "orders"
 protocol = "postgres"
-address = "{target}"
+address = {target}
 database = "orders"
 user = "svc"
 password = "file:{root}/orders-password"
@@ -305,7 +305,11 @@ tls = "{target_tls}"
 {tables}
 "#,
             shards = setup.shards,
-            target = setup.target,
+            target = if setup.target.starts_with('[') {
+                setup.target.clone()
+            } else {
+                format!("\"{}\"", setup.target)
+            },
             target_tls = setup.target_tls,
             target_keys = setup.target_keys,
             tables = setup.tables,

@@ -38,6 +38,7 @@ mod e2e_recording;
 mod e2e_secrets;
 mod e2e_silence;
 mod e2e_state;
+mod e2e_targets;
 mod e2e_upstream;
 mod postgres;
 mod process;

@@ -41,6 +41,8 @@ pub struct Options {
     /// Settings by name, after the defaults of the harness.
     pub configuration: Vec<(&'static str, String)>,
     pub tls: Option<ServerTls>,
+    /// The port, where two servers of different addresses need the same one.
+    pub port: Option<u16>,
     /// Run by the superuser in database `postgres` once the server is up.
     pub setup: String,
 }
@@ -75,16 +77,77 @@ impl Server {
         let mut server = Self {
             version: options.version.unwrap_or_else(Version::newest),
             directory,
-            port: free_port(),
+            port: options.port.unwrap_or_else(free_port),
             process: None,
             configuration: Vec::new(),
         };
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(template(server.version))
+            .arg(server.data()));
         server.lay_out(&options);
         server.resume();
         if !options.setup.is_empty() {
             server.psql(&options.setup);
         }
         server
+    }
+
+    /// A streaming standby of a running `primary`, with the same `pg_hba.conf`.
+    pub fn standby_of(primary: &Self, options: &Options) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("sallyport-pg.")
+            .tempdir()
+            .unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        own(directory.path());
+        let mut server = Self {
+            version: primary.version,
+            directory,
+            port: free_port(),
+            process: None,
+            configuration: Vec::new(),
+        };
+        run(unprivileged(&binary_of(primary.version, "pg_basebackup"))
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync"])
+            .args(["-U", SUPERUSER, "-p", &primary.port.to_string(), "-h"])
+            .arg(primary.directory())
+            .arg("-D")
+            .arg(server.data())
+            .current_dir("/"));
+        server.lay_out(options);
+        server.resume();
+        server
+    }
+
+    /// Makes the standby a primary, and waits until it is one.
+    pub fn promote(&self) {
+        run(unprivileged(&binary_of(self.version, "pg_ctl"))
+            .args(["promote", "-w", "-D"])
+            .arg(self.data())
+            .current_dir("/"));
+    }
+
+    /// Stops all processes of the server, as a machine that hangs would look to its clients.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let child = &self.process.as_ref().expect("the server runs").child;
+        let postmaster = Pid::from_child(child);
+        // First, so that it starts no further ones meanwhile.
+        kill_process(postmaster, signal).unwrap();
+        let list = format!("/proc/{0}/task/{0}/children", child.id());
+        for backend in fs::read_to_string(list).unwrap().split_whitespace() {
+            let backend = backend.parse().ok().and_then(Pid::from_raw).unwrap();
+            // It may have ended meanwhile.
+            let _ = kill_process(backend, signal);
+        }
     }
 
     pub fn port(&self) -> u16 {
@@ -190,7 +253,8 @@ impl Server {
             &self.log_path(),
             &self.configuration,
         );
-        process.wait_for_log("database system is ready to accept connections");
+        // Of a standby: "ready to accept read-only connections".
+        process.wait_for_log("database system is ready to accept");
         self.process = Some(process);
     }
 
@@ -207,12 +271,8 @@ impl Server {
     }
 
     fn lay_out(&mut self, options: &Options) {
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(template(self.version))
-            .arg(self.data()));
         own(self.directory());
-        let mut hba = vec!["local all postgres trust".to_owned()];
+        let mut hba = vec!["local all,replication postgres trust".to_owned()];
         if options.hba.is_empty() {
             hba.push("host all all 127.0.0.1/32 trust".into());
             hba.push("host all all ::1/128 trust".into());

@@ -235,6 +235,42 @@ impl Wire {
         Ok(message)
     }
 
+    /// The tag of the next message and how often its body holds `byte`; the body is not kept.
+    pub fn receive_counting(&mut self, byte: u8) -> (char, usize) {
+        let mut head = [0; 5];
+        self.read(&mut head).unwrap();
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        let mut left = usize::try_from(length - 4).unwrap();
+        let (mut part, mut count) = (vec![0; 1 << 20], 0);
+        while left > 0 {
+            let end = left.min(part.len());
+            self.read(&mut part[..end]).unwrap();
+            count += part[..end].iter().filter(|b| **b == byte).count();
+            left -= end;
+        }
+        (char::from(head[0]), count)
+    }
+
+    /// Sends one message with `fill` so many times between `head` and `tail`, in pieces.
+    pub fn send_large(&mut self, tag: char, head: &[u8], fill: u8, count: usize, tail: &[u8]) {
+        let length = u32::try_from(4 + head.len() + count + tail.len()).unwrap();
+        let start = [
+            &[u8::try_from(tag).unwrap()],
+            &length.to_be_bytes()[..],
+            head,
+        ]
+        .concat();
+        self.send_raw(&start);
+        let part = vec![fill; 1 << 20];
+        let mut left = count;
+        while left > 0 {
+            let end = left.min(part.len());
+            self.send_raw(&part[..end]);
+            left -= end;
+        }
+        self.send_raw(tail);
+    }
+
     fn read(&mut self, into: &mut [u8]) -> Result<(), Silence> {
         match self.stream.read_exact(into) {
             Ok(()) => Ok(()),
