@@ -23,6 +23,10 @@ pub struct Limits {
     /// before its body is read.
     pub frontend_message_bytes: u32,
 
+    /// Longest Bind. Default 1 GiB, what PostgreSQL takes. One that is longer than
+    /// `frontend_message_bytes` is not held, where the decoder announces it.
+    pub bind_bytes: u32,
+
     /// Longest of the other messages of a client. Default 10,000, the server's own
     /// `PQ_SMALL_MESSAGE_LIMIT`.
     pub frontend_small_message_bytes: u32,
@@ -64,6 +68,7 @@ impl Default for Limits {
             startup_parameters: 64,
             password_message_bytes: 65_535,
             frontend_message_bytes: 16 << 20,
+            bind_bytes: 1 << 30,
             frontend_small_message_bytes: 10_000,
             backend_message_bytes: 16 << 20,
             backend_small_message_bytes: 30_000,

@@ -96,6 +96,7 @@ pub(super) struct Limits {
     pub(super) login_deadline: Option<Text>,
     pub(super) write_deadline: Option<Text>,
     pub(super) message_bytes: Option<Text>,
+    pub(super) bind_bytes: Option<Text>,
     pub(super) keepalive_idle: Option<Text>,
     pub(super) keepalive_interval: Option<Text>,
     pub(super) keepalive_probes: Option<Spanned<u64>>,

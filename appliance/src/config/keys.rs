@@ -168,8 +168,11 @@ keys! {
         "How long a peer may leave bytes waiting for it without reading any.";
     LIMITS_MESSAGE_BYTES: "limits.message_bytes",
         Kind::Bytes { min: 64 * 1024, max: 1023 * MIB }, Value("16MiB"), Reload, "\"16MiB\"",
-        "Longest statement or set of bound values that a client may send in one message. COPY data \
-         and rows are not held whole and not bounded by it.";
+        "Longest statement that a client may send: it is held whole to be judged. A longer one is \
+         refused with SQLSTATE 54000. Longer bound values, COPY data and rows pass in pieces.";
+    LIMITS_BIND_BYTES: "limits.bind_bytes",
+        Kind::Bytes { min: 64 * 1024, max: 1024 * MIB }, Value("1GiB"), Reload, "\"1GiB\"",
+        "Most bytes of bound values in one message. More are refused with SQLSTATE 54000.";
     LIMITS_KEEPALIVE_IDLE: "limits.keepalive_idle",
         Kind::Duration { min_ms: SECOND, max_ms: 9 * 3600 * SECOND }, Value("1m"), Reload, "\"1m\"",
         "How long an agent's TCP connection is silent before it is probed. Whole seconds count. It \

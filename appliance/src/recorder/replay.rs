@@ -235,8 +235,11 @@ impl Replay {
             self.take_rest(header, wire);
             return;
         }
-        self.flush_unfinished();
         let what = EventKind::new(header.kind, record);
+        // A long message arrives while earlier ones are answered.
+        if !matches!(what, EventKind::Response { .. }) {
+            self.flush_unfinished();
+        }
         let is_unfinished = matches!(&what, EventKind::Command(command) if !command.is_whole());
         let event = Event {
             at: header.unix_micros,
@@ -268,10 +271,12 @@ impl Replay {
             return;
         };
         if let EventKind::Command(command) = &mut event.what {
-            let length = widen(command.wire.len()).saturating_add(widen(wire.len()));
-            if length <= command.total_bytes.min(COMMAND_BYTES_MAX) {
-                command.wire.extend_from_slice(wire);
-            }
+            // What is shown of a message that is too long to be shown is its beginning.
+            let most = command.total_bytes.min(COMMAND_BYTES_MAX);
+            let room = most.saturating_sub(widen(command.wire.len()));
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let shown = wire.get(..wire.len().min(room)).unwrap_or_default();
+            command.wire.extend_from_slice(shown);
             if command.is_whole() {
                 self.ready.push_back(event);
             } else {

@@ -389,6 +389,68 @@ impl Recorder {
         })
     }
 
+    /// Records that a message of `wire_bytes` begins which is not held; its bytes follow by
+    /// [`rest_of_command`](Self::rest_of_command). A recording that ends before says how many are
+    /// missing.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: wait, and call again with the same arguments.
+    pub fn announced_command(
+        &mut self,
+        number: u64,
+        kind: CommandKind,
+        wire_bytes: usize,
+        note: &Note,
+    ) -> Result<Recorded, NoRoom> {
+        let message = Message {
+            kind: RecordKind::Command,
+            number,
+            wire: &[],
+        };
+        let note_bytes = note.encoded().len();
+        let before_note = Prefix::before_note(kind, note_bytes);
+        let position = self.append_pieces(&message, note_bytes, |piece, _| {
+            (
+                RecordKind::Command,
+                before_note.as_bytes(),
+                note.encoded(),
+                Prefix::before_command_wire(wire_bytes, 0, piece.len()),
+            )
+        })?;
+        let runs = u64::from(kind.runs());
+        self.counters.commands = self.counters.commands.saturating_add(runs);
+        let is_denial = u64::from(note.verdict() == Verdict::Refused);
+        self.counters.denials = self.counters.denials.saturating_add(is_denial);
+        Ok(Recorded {
+            number,
+            verdict: note.verdict(),
+            position,
+        })
+    }
+
+    /// Records the next bytes of a message that was announced.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: wait, and call again with the same arguments.
+    pub fn rest_of_command(&mut self, number: u64, wire: &[u8]) -> Result<Position, NoRoom> {
+        let message = Message {
+            kind: RecordKind::CommandRest,
+            number,
+            wire,
+        };
+        let position = self.append_pieces(&message, 0, |piece, _| {
+            (
+                RecordKind::CommandRest,
+                &[],
+                &[],
+                Prefix::before_wire(0, piece.len()),
+            )
+        })?;
+        let received = widen(wire.len());
+        self.counters.bytes_received = self.counters.bytes_received.saturating_add(received);
+        Ok(position)
+    }
+
     /// Records bytes as the agent is about to receive them, cut anywhere; `number` is the command
     /// that they answer.
     ///

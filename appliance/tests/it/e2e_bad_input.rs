@@ -8,7 +8,7 @@ use crate::appliance::{Appliance, Setup, orders_server, wait_until};
 use crate::process::{open_sockets, resident_bytes};
 use crate::wire::{
     GSSENC_REQUEST, Message, PATIENCE, PROTOCOL_3_0, SSL_REQUEST, Silence, Wire, error, message,
-    startup_packet, tags, terminated, untyped,
+    startup_packet, tags, untyped,
 };
 
 /// Short deadlines, so that a test that waits for one is quick.
@@ -230,10 +230,7 @@ fn malformed_messages_of_a_session_end_it_and_no_other() {
         ("negative length", head(b'Q', -1)),
         ("lowest length", head(b'Q', i32::MIN)),
         ("highest length", head(b'Q', i32::MAX)),
-        (
-            "one byte past the limit",
-            head(b'Q', i32::try_from(MESSAGE_BYTES + 1).unwrap()),
-        ),
+        ("longer than any message", head(b'B', (1 << 30) + 1)),
         ("query without terminator", message('Q', b"select 1")),
         (
             "query with a zero inside",
@@ -320,8 +317,94 @@ fn the_longest_message_passes_and_one_byte_more_is_54000() {
     assert_eq!(statement(longest).len(), longest);
     let mut wire = Wire::login(appliance.address(), "claude", "orders", &token);
     assert_eq!(tags(&wire.query(&statement(longest))), "TDCZ");
-    wire.send('Q', &terminated(&statement(longest + 1)));
-    assert_eq!(error(&wire.until_closed()).sqlstate(), "54000");
+    // The connection survives it, in a transaction as an error would leave it.
+    wire.query("begin");
+    let refused = wire.query(&statement(longest + 1));
+    assert_eq!(tags(&refused), "EZ");
+    assert_eq!(error(&refused).sqlstate(), "54000");
+    assert_eq!(refused.last().unwrap().status(), 'E');
+    wire.query("rollback");
+
+    wire.parse("", "select 1");
+    wire.parse("", &statement(longest + 1));
+    wire.sync();
+    let refused = wire.until_ready();
+    assert_eq!(tags(&refused), "1EZ");
+    assert_eq!(error(&refused).sqlstate(), "54000");
+    // As after any Parse that fails, the unnamed statement is gone.
+    wire.bind("", "", &[]);
+    wire.sync();
+    assert_eq!(error(&wire.until_ready()).sqlstate(), "26000");
+    assert_eq!(wire.value("select 1"), "1");
+}
+
+#[test]
+fn bound_values_over_the_limit_of_texts_pass_and_have_one_of_their_own() {
+    let server = orders_server();
+    let mut setup = Setup::for_server(&server);
+    setup.tables = QUICK.replace("message_bytes", "bind_bytes = \"200KiB\"\nmessage_bytes");
+    let appliance = Appliance::start(&setup);
+    let mut wire = appliance.login("claude", "analysts");
+    let limit = 200 * 1024;
+    // Portal, statement, no formats, one value with its length, no result formats.
+    let around = 4 + 1 + 1 + 2 + 2 + 4 + 2;
+    for (bytes, expected) in [
+        (MESSAGE_BYTES - around, "12DCZ"),
+        (MESSAGE_BYTES - around + 1, "12DCZ"),
+        (limit - around, "12DCZ"),
+        (limit - around + 1, "1EZ"),
+        (3 * limit, "1EZ"),
+    ] {
+        wire.parse("", "select length($1::text), md5($1)");
+        let value = "v".repeat(bytes);
+        wire.bind("", "", &[Some(&value)]);
+        wire.execute("", 0);
+        wire.sync();
+        let answer = wire.until_ready();
+        assert_eq!(tags(&answer), expected, "{bytes}");
+        match answer.iter().find(|m| m.tag == 'D') {
+            Some(row) => assert_eq!(row.columns()[0], Some(bytes.to_string())),
+            None => assert_eq!(error(&answer).sqlstate(), "54000"),
+        }
+    }
+    // What the server skips after an error is skipped whole.
+    wire.parse("", "select nonsense from nowhere");
+    wire.bind("", "", &[Some(&"v".repeat(limit / 2))]);
+    wire.sync();
+    assert_eq!(tags(&wire.until_ready()), "EZ");
+    // Names are looked at as those of a short one.
+    wire.bind("", &"n".repeat(64), &[Some(&"v".repeat(limit / 2))]);
+    wire.sync();
+    assert_eq!(error(&wire.until_ready()).sqlstate(), "42622");
+    assert_eq!(wire.value("select 1"), "1");
+
+    // A session that ends inside of one leaves no half of it to the next.
+    let body = [
+        &b"\0\0\0\0\0\x01"[..],
+        &100_000i32.to_be_bytes(),
+        &[b'v'; 50_000],
+    ]
+    .concat();
+    let mut head = vec![b'B'];
+    head.extend(100_016i32.to_be_bytes());
+    wire.send_raw(&[head, body].concat());
+    wire.shutdown_send();
+    wire.until_closed_raw();
+    assert_eq!(appliance.login("claude", "analysts").value("select 1"), "1");
+
+    // Each is in the recording as one message, however many stretches it came in.
+    let said: Vec<String> = appliance
+        .sessions()
+        .iter()
+        .flat_map(|session| appliance.replay(session["id"].as_str().unwrap()))
+        .filter(|event| event["kind"] == "bind")
+        .map(|event| format!("{} {}", event["message"], event["verdict"]))
+        .collect();
+    let whole = said
+        .iter()
+        .filter(|said| said.starts_with("\"Bind\""))
+        .count();
+    assert_eq!((whole, said.len()), (7, 8), "{said:?}");
 }
 
 #[test]

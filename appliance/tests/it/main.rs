@@ -40,6 +40,7 @@ mod e2e_silence;
 mod e2e_state;
 mod e2e_targets;
 mod e2e_upstream;
+mod e2e_values;
 mod postgres;
 mod process;
 mod shard;

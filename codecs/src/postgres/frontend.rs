@@ -6,7 +6,9 @@ use crate::Limits;
 use crate::wire::{EncodeError, Malformed, Reader, Writer};
 
 use super::error::{DecodeError, InMessage};
-use super::framing::{Decoded, Fragment, Header, Streaming, announced, check_length, whole};
+use super::framing::{
+    Decoded, Fragment, HEADER_BYTES, Header, Streaming, announced, check_length, whole,
+};
 use super::pipeline::Request;
 
 /// A message of a client.
@@ -57,8 +59,36 @@ impl Frontend<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrontendPiece<'b> {
     Message(Decoded<'b, Frontend<'b>>),
-    /// Part of a CopyData longer than [`Limits::stream_above_bytes`].
-    CopyDataFragment(Fragment<'b, FrontendTag>),
+    /// The head of a message that is longer than is held. Nothing is taken off the input, and the
+    /// same comes again, until [`FrontendDecoder::take_announced`].
+    Announced(Announced<'b>),
+    /// Part of such a message, or of a CopyData longer than [`Limits::stream_above_bytes`].
+    Fragment(Fragment<'b, FrontendTag>),
+}
+
+/// What is known of a message before its body has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced<'b> {
+    pub head: Head<'b>,
+    /// The whole message, header included.
+    pub wire_bytes: usize,
+    /// The limit that the message exceeds, if it is not to be passed on at all.
+    pub exceeds: Option<u32>,
+}
+
+/// The names at the front of a long message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head<'b> {
+    Query,
+    Parse {
+        statement: &'b [u8],
+    },
+    /// What follows the names is not looked at: the server reads it with the same framing.
+    Bind {
+        portal: &'b [u8],
+        statement: &'b [u8],
+    },
+    FunctionCall,
 }
 
 impl<'b> FrontendPiece<'b> {
@@ -67,7 +97,8 @@ impl<'b> FrontendPiece<'b> {
     pub fn wire(&self) -> &'b [u8] {
         match self {
             Self::Message(decoded) => decoded.wire,
-            Self::CopyDataFragment(fragment) => fragment.wire,
+            Self::Announced(_) => &[],
+            Self::Fragment(fragment) => fragment.wire,
         }
     }
 }
@@ -179,6 +210,15 @@ impl FrontendTag {
 pub struct FrontendDecoder {
     phase: Phase,
     limits: Limits,
+    long: Long,
+}
+
+/// What becomes of a Query, Parse, Bind or FunctionCall that is longer than is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Long {
+    /// An error.
+    Refused,
+    Announced,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,9 +226,15 @@ enum Phase {
     /// Only passwords, and short ones.
     Authentication,
     Ready,
-    /// Inside a CopyData that is not held.
-    CopyData(Streaming<FrontendTag>),
+    /// The message at the front was announced, and comes in fragments.
+    Taking,
+    /// Inside a message that is not held.
+    Streaming(Streaming<FrontendTag>),
 }
+
+/// Longest that the names at the front of a long message may be together. The server keeps 63 bytes
+/// of each.
+const HEAD_BYTES_MAX: usize = 4096;
 
 impl FrontendDecoder {
     /// Starts in the authentication phase, where nothing but a password or Terminate is a message.
@@ -196,6 +242,19 @@ impl FrontendDecoder {
         Self {
             phase: Phase::Authentication,
             limits,
+            long: Long::Refused,
+        }
+    }
+
+    /// Announces from here on what is longer than is held, instead of refusing it.
+    pub fn announce_long(&mut self) {
+        self.long = Long::Announced;
+    }
+
+    /// Has the message that was announced last come in fragments.
+    pub fn take_announced(&mut self) {
+        if let Phase::Ready = self.phase {
+            self.phase = Phase::Taking;
         }
     }
 
@@ -221,10 +280,10 @@ impl FrontendDecoder {
         &mut self,
         input: &'b [u8],
     ) -> Result<Option<FrontendPiece<'b>>, DecodeError> {
-        if let Phase::CopyData(streaming) = self.phase {
+        if let Phase::Streaming(streaming) = self.phase {
             return Ok(streaming.resume(input).map(|(fragment, rest)| {
-                self.phase = rest.map_or(Phase::Ready, Phase::CopyData);
-                FrontendPiece::CopyDataFragment(fragment)
+                self.phase = rest.map_or(Phase::Ready, Phase::Streaming);
+                FrontendPiece::Fragment(fragment)
             }));
         }
         let Some(tag) = input.first() else {
@@ -236,12 +295,66 @@ impl FrontendDecoder {
             return Ok(None);
         };
         let header = check_length(announced, tag.name(), self.limit(tag))?;
-        if tag == FrontendTag::CopyData && header.length > self.limits.stream_above_bytes {
+        let is_taken = matches!(self.phase, Phase::Taking);
+        let is_data = tag == FrontendTag::CopyData;
+        if is_taken || (is_data && header.length > self.limits.stream_above_bytes) {
             let (fragment, rest) = Streaming::begin(tag, header, input);
-            self.phase = rest.map_or(Phase::Ready, Phase::CopyData);
-            return Ok(Some(FrontendPiece::CopyDataFragment(fragment)));
+            self.phase = rest.map_or(Phase::Ready, Phase::Streaming);
+            return Ok(Some(FrontendPiece::Fragment(fragment)));
+        }
+        if header.length > self.limits.frontend_message_bytes && !is_data {
+            let announced = self.announce(tag, header, input)?;
+            return Ok(announced.map(FrontendPiece::Announced));
         }
         message(tag, header, input).map(|decoded| decoded.map(FrontendPiece::Message))
+    }
+
+    /// `None` while the names at the front have not arrived.
+    fn announce<'b>(
+        &self,
+        tag: FrontendTag,
+        header: Header,
+        input: &'b [u8],
+    ) -> Result<Option<Announced<'b>>, DecodeError> {
+        let mut reader = Reader::new(input);
+        let head = reader.bytes(HEADER_BYTES).and_then(|_| match tag {
+            FrontendTag::Parse => Ok(Head::Parse {
+                statement: reader.string()?,
+            }),
+            FrontendTag::Bind => Ok(Head::Bind {
+                portal: reader.string()?,
+                statement: reader.string()?,
+            }),
+            FrontendTag::FunctionCall => Ok(Head::FunctionCall),
+            // No other is announced.
+            FrontendTag::Query
+            | FrontendTag::Close
+            | FrontendTag::CopyData
+            | FrontendTag::CopyDone
+            | FrontendTag::CopyFail
+            | FrontendTag::Describe
+            | FrontendTag::Execute
+            | FrontendTag::Flush
+            | FrontendTag::Password
+            | FrontendTag::Sync
+            | FrontendTag::Terminate => Ok(Head::Query),
+        });
+        let head = match head {
+            Ok(head) => head,
+            Err(_) if input.len() < HEAD_BYTES_MAX => return Ok(None),
+            Err(malformed) => return Err(malformed).in_message(tag.name()),
+        };
+        let limit = match tag == FrontendTag::Bind {
+            true => self.limits.bind_bytes,
+            false => self.limits.frontend_message_bytes,
+        };
+        Ok(Some(Announced {
+            head,
+            wire_bytes: usize::try_from(header.length)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1),
+            exceeds: (header.length > limit).then_some(limit),
+        }))
     }
 
     #[inline]
@@ -250,7 +363,7 @@ impl FrontendDecoder {
             Phase::Authentication => {
                 matches!(tag, FrontendTag::Password | FrontendTag::Terminate)
             }
-            Phase::Ready | Phase::CopyData(_) => tag != FrontendTag::Password,
+            Phase::Ready | Phase::Taking | Phase::Streaming(_) => tag != FrontendTag::Password,
         };
         if legal {
             Ok(())
@@ -267,7 +380,13 @@ impl FrontendDecoder {
             FrontendTag::Bind
             | FrontendTag::FunctionCall
             | FrontendTag::Parse
-            | FrontendTag::Query => self.limits.frontend_message_bytes,
+            | FrontendTag::Query => match self.long {
+                Long::Refused => self.limits.frontend_message_bytes,
+                Long::Announced => self
+                    .limits
+                    .streamed_message_bytes
+                    .max(self.limits.frontend_message_bytes),
+            },
             FrontendTag::CopyData => self.limits.streamed_message_bytes,
             FrontendTag::Password => self.limits.password_message_bytes,
             FrontendTag::Close

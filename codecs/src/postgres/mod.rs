@@ -20,7 +20,7 @@ pub mod startup;
 pub use backend::{Backend, BackendDecoder, BackendPiece, BackendTag, TransactionStatus};
 pub use error::DecodeError;
 pub use framing::{Decoded, Fragment};
-pub use frontend::{Frontend, FrontendDecoder, FrontendPiece};
+pub use frontend::{Announced, Frontend, FrontendDecoder, FrontendPiece, Head};
 pub use pipeline::{Origin, Pipeline, Reply, Request, SequenceError};
 pub use startup::{ProtocolVersion, StartupPacket};
 

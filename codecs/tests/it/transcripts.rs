@@ -184,7 +184,8 @@ impl Replay {
         let taken = piece.wire().len();
         match piece {
             FrontendPiece::Message(decoded) => self.request(&decoded.message),
-            FrontendPiece::CopyDataFragment(fragment) => {
+            FrontendPiece::Announced(_) => panic!("nobody asked for it"),
+            FrontendPiece::Fragment(fragment) => {
                 self.streamed_from_client
                     .extend_from_slice(fragment.payload);
                 if fragment.last {

@@ -415,9 +415,11 @@ fn log(reader: &mut Reader<'_>, written: &File) -> LogSettings {
 fn limits(reader: &mut Reader<'_>, written: &File) -> Limits {
     let limits = &written.limits;
     let message_bytes = reader.bytes(limits.message_bytes.as_ref(), &keys::LIMITS_MESSAGE_BYTES);
+    let bind_bytes = reader.bytes(limits.bind_bytes.as_ref(), &keys::LIMITS_BIND_BYTES);
     let wire = codecs::limits::Limits {
-        // The key's range ends below 4 GiB.
+        // The keys' ranges end below 4 GiB.
         frontend_message_bytes: u32::try_from(message_bytes).unwrap_or(u32::MAX),
+        bind_bytes: u32::try_from(bind_bytes).unwrap_or(u32::MAX),
         ..codecs::limits::Limits::default()
     };
     Limits {

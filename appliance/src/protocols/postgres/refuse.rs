@@ -112,6 +112,18 @@ impl Refused {
         )
     }
 
+    /// What is judged is held whole. The connection stays usable.
+    pub(super) fn too_long(limit: u32) -> Self {
+        let hint = "Large values belong into parameters or COPY, not into the text.";
+        Self {
+            hint: Some(hint.to_owned()),
+            ..Self::plain(
+                b"54000",
+                format!("the message is longer than {limit} bytes, which is the limit"),
+            )
+        }
+    }
+
     fn plain(sqlstate: &'static [u8; 5], message: String) -> Self {
         Self {
             sqlstate,

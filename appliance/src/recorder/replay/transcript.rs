@@ -374,7 +374,9 @@ fn ready_decoder(limits: Limits) -> FrontendDecoder {
 fn said(piece: &FrontendPiece<'_>) -> Said {
     let message = match piece {
         FrontendPiece::Message(decoded) => decoded.message,
-        FrontendPiece::CopyDataFragment(fragment) => {
+        // Not asked for: what was recorded whole is read whole.
+        FrontendPiece::Announced(_) => return Said::Raw(Vec::new()),
+        FrontendPiece::Fragment(fragment) => {
             return Said::CopyData(ShownValue::of(fragment.payload));
         }
     };

@@ -4,16 +4,18 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use codecs::postgres::frontend::{
-    self, Bind, Close, Execute, Frontend, FrontendPiece, FrontendTag, FunctionCall, Parse, Target,
+    self, Announced, Close, Execute, Frontend, FrontendPiece, FrontendTag, FunctionCall, Head,
+    Parse, Target,
 };
 use codecs::postgres::pipeline::Fate;
 use codecs::postgres::{DecodeError, Origin, Request};
 use policy::sql::NamedStatementEffect;
 use policy::{Decision, Operation};
+use runtime::mapped::Position;
 
 use super::{
-    AgentFragment, Exchange, Expected, Fault, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, Path, Pause,
-    Recording, Sides, Taken,
+    Exchange, Expected, Fault, LongMessage, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, PartOf, Path,
+    Pause, Recording, Sides, Taken,
 };
 use crate::protocols::postgres::classify::{Judged, Statement, leaves_traces, session_context};
 use crate::protocols::postgres::names::{Change, Meaning, Step};
@@ -37,7 +39,10 @@ enum Outcome {
 /// A message as it is recorded, and refused if it comes to that.
 struct Message<'m> {
     kind: CommandKind,
+    /// Empty for a message that is not held.
     wire: &'m [u8],
+    /// Bytes of a message that is not held.
+    announced: Option<usize>,
     /// Where passwords stand in `wire`.
     cuts: Vec<Range<usize>>,
     /// Failing, it takes the unnamed statement with it.
@@ -49,8 +54,16 @@ impl<'m> Message<'m> {
         Self {
             kind,
             wire,
+            announced: None,
             cuts: Vec::new(),
             drops_unnamed: false,
+        }
+    }
+
+    fn announced(kind: CommandKind, announced: &Announced<'_>) -> Self {
+        Self {
+            announced: Some(announced.wire_bytes),
+            ..Self::new(kind, &[])
         }
     }
 }
@@ -84,17 +97,17 @@ impl Exchange {
                     pause: Some(Pause::ShorterPipeline),
                 });
             }
-            if let Some(fragment) = self.agent_fragment {
-                let bytes = rest.get(..fragment.length).unwrap_or_default();
-                match self.record_unjudged(CommandKind::CopyData, bytes) {
-                    Ok(recorded) => self.last_recorded = Some(recorded.position()),
+            if let Some(length) = self.agent_fragment {
+                let bytes = rest.get(..length).unwrap_or_default();
+                match self.record_part(bytes) {
+                    Ok(position) => self.last_recorded = Some(position),
                     Err(no_room) => return Ok(self.pause_agent(taken, no_room)),
                 }
-                if fragment.fate == Fate::Forward {
+                if self.long.fate == Fate::Forward {
                     sides.target.append(bytes);
                 }
                 self.agent_fragment = None;
-                taken += fragment.length;
+                taken += length;
                 continue;
             }
             // Some clients send a COPY's data before they know that it is wanted.
@@ -114,16 +127,21 @@ impl Exchange {
                 FrontendPiece::Message(decoded) => {
                     self.agent_message(&decoded.message, decoded.wire, sides.target)?
                 }
-                FrontendPiece::CopyDataFragment(fragment) => {
-                    if fragment.first {
-                        self.copy_fate = self.expect(Request::CopyData, Origin::Client)?.fate;
+                FrontendPiece::Announced(announced) => {
+                    let outcome = self.announced(announced, sides.target)?;
+                    if matches!(outcome, Outcome::Taken) {
+                        self.frontend.take_announced();
+                    }
+                    outcome
+                }
+                FrontendPiece::Fragment(fragment) => {
+                    if fragment.first && fragment.tag == FrontendTag::CopyData {
+                        let fate = self.expect(Request::CopyData, Origin::Client)?.fate;
+                        let part_of = PartOf::CopyData;
+                        self.long = LongMessage { part_of, fate };
                     }
                     // The decoder has moved on: from here on the fragment is kept until recorded.
-                    let length = fragment.wire.len();
-                    self.agent_fragment = Some(AgentFragment {
-                        length,
-                        fate: self.copy_fate,
-                    });
+                    self.agent_fragment = Some(fragment.wire.len());
                     continue;
                 }
             };
@@ -164,7 +182,10 @@ impl Exchange {
         match message {
             Frontend::Query(query) => self.query(query.text, wire, target),
             Frontend::Parse(parse) => self.parse(parse, wire, target),
-            Frontend::Bind(bind) => self.bind(bind, wire, target),
+            Frontend::Bind(bind) => {
+                let message = Message::new(CommandKind::Bind, wire);
+                self.bind(bind.portal, bind.statement, &message, target)
+            }
             Frontend::Execute(execute) => self.execute(execute, wire, target),
             Frontend::FunctionCall(call) => self.function_call(call, wire, target),
             Frontend::Close(close) => self.close(close, wire, target),
@@ -310,36 +331,70 @@ impl Exchange {
         Ok(Outcome::Taken)
     }
 
-    fn bind(
+    /// A message that is too long to be held: bound values pass in stretches, texts are refused,
+    /// and their stretches are recorded and dropped.
+    fn announced(
         &mut self,
-        bind: &Bind<'_>,
-        wire: &[u8],
+        announced: &Announced<'_>,
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
-        let change = match self.statements.meaning(bind.statement) {
+        let too_long = announced.exceeds.map(Refused::too_long);
+        let (kind, drops_unnamed) = match announced.head {
+            Head::Bind { portal, statement } => {
+                let message = Message::announced(CommandKind::Bind, announced);
+                let is_long = |name: &[u8]| name.len() > refuse::NAME_BYTES_MAX;
+                let has_long = is_long(portal) || is_long(statement);
+                return match too_long.or_else(|| has_long.then(Refused::name_too_long)) {
+                    Some(refused) => self.refuse(&message, refused, target),
+                    None => self.bind(portal, statement, &message, target),
+                };
+            }
+            Head::Parse { statement } => (CommandKind::Prepare, statement.is_empty()),
+            Head::Query => (CommandKind::Query, false),
+            Head::FunctionCall => (CommandKind::FunctionCall, false),
+        };
+        let mut message = Message::announced(kind, announced);
+        message.drops_unnamed = drops_unnamed;
+        // Invariant: a text is announced only when it is over its limit.
+        let refused = too_long.unwrap_or_else(|| Refused::too_long(0));
+        self.refuse(&message, refused, target)
+    }
+
+    fn bind(
+        &mut self,
+        portal: &[u8],
+        statement: &[u8],
+        message: &Message<'_>,
+        target: &mut impl Outbound,
+    ) -> Result<Outcome, Fault> {
+        let change = match self.statements.meaning(statement) {
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
             Meaning::Known(statement) => {
                 // Execute comes too late to ask, so what it will be judged by is settled here.
                 if let Some(pause) = self.settle_path(&statement, target)? {
                     return Ok(Outcome::Wait(pause));
                 }
-                Change::Define(bind.portal.into(), statement)
+                Change::Define(portal.into(), statement)
             }
             // The server will say that it knows no such statement. If it does know one that
             // did not come through here, its portal has no meaning and is never executed.
-            Meaning::Absent => Change::Remove(bind.portal.into()),
+            Meaning::Absent => Change::Remove(portal.into()),
         };
         if self.portals.len() >= NAMES_MAX {
             let refused = Refused::too_many("portals", NAMES_MAX);
-            return self.refuse(&Message::new(CommandKind::Bind, wire), refused, target);
+            return self.refuse(message, refused, target);
         }
-        let recorded = match self.record_unjudged(CommandKind::Bind, wire) {
+        let recorded = match self.record(message, &DecisionNote::not_judged()) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::Bind, Origin::Client)?;
         self.portals.expect(Step::whole(expected.number), change);
-        self.forward(target, recorded, &expected, wire);
+        self.long = LongMessage {
+            part_of: PartOf::Command(expected.number),
+            fate: expected.fate,
+        };
+        self.forward(target, recorded, &expected, message.wire);
         Ok(Outcome::Taken)
     }
 
@@ -471,6 +526,10 @@ impl Exchange {
             Probe::Extended => Request::Parse,
         };
         let expected = self.expect(request, Origin::Refused)?;
+        self.long = LongMessage {
+            part_of: PartOf::Command(expected.number),
+            fate: Fate::Drop,
+        };
         let kind = NoteKind::Refused(Box::new(refused));
         self.notes.push_back(Note {
             request: expected.number,
@@ -641,13 +700,32 @@ impl Exchange {
         let Message {
             kind, wire, cuts, ..
         } = message;
-        let recorded = self.recorder.command(number, *kind, wire, cuts, note)?;
+        let recorded = match message.announced {
+            None => self.recorder.command(number, *kind, wire, cuts, note)?,
+            Some(bytes) => self
+                .recorder
+                .announced_command(number, *kind, bytes, note)?,
+        };
         self.recording = Recording::Neither;
         Ok(recorded)
     }
 
     fn record_unjudged(&mut self, kind: CommandKind, wire: &[u8]) -> Result<Recorded, NoRoom> {
         self.record(&Message::new(kind, wire), &DecisionNote::not_judged())
+    }
+
+    /// Records a stretch of the message that is arriving.
+    fn record_part(&mut self, bytes: &[u8]) -> Result<Position, NoRoom> {
+        let number = match self.long.part_of {
+            PartOf::CopyData => {
+                let recorded = self.record_unjudged(CommandKind::CopyData, bytes)?;
+                return Ok(recorded.position());
+            }
+            PartOf::Command(number) => number,
+        };
+        let position = self.recorder.rest_of_command(number, bytes)?;
+        self.recording = Recording::Neither;
+        Ok(position)
     }
 
     /// Queues what was recorded, or what stands for it, for the target.

@@ -147,10 +147,10 @@ pub(crate) struct Exchange {
     recording: Recording,
     /// Where in the journal the last forwarded command stands.
     last_recorded: Option<Position>,
-    /// A stretch of CopyData that was decoded and waits for the journal.
-    agent_fragment: Option<AgentFragment>,
-    /// What becomes of the CopyData whose stretches are arriving.
-    copy_fate: Fate,
+    /// A stretch of a long message that was decoded and waits for the journal.
+    agent_fragment: Option<usize>,
+    /// What becomes of the message whose stretches are arriving.
+    long: LongMessage,
     held: Held,
     /// State may be left behind that no reset clears.
     tainted: bool,
@@ -173,11 +173,19 @@ enum Recording {
     Target,
 }
 
-/// A stretch of a long CopyData at the front of what the agent sent.
+/// A message of the agent that is too long to be held.
 #[derive(Clone, Copy)]
-struct AgentFragment {
-    length: usize,
+struct LongMessage {
+    part_of: PartOf,
     fate: Fate,
+}
+
+/// As what the stretches of a long message are recorded.
+#[derive(Clone, Copy)]
+enum PartOf {
+    CopyData,
+    /// The command of this number.
+    Command(u64),
 }
 
 /// A request that the pipeline knows of.
@@ -251,13 +259,15 @@ pub(crate) struct Opened {
 impl Exchange {
     pub(crate) fn new(opened: Opened) -> Self {
         let limits = opened.snapshot.limits.wire;
+        let mut frontend = opened.frontend;
+        frontend.announce_long();
         Self {
             snapshot: opened.snapshot,
             proven: opened.proven,
             permit: Rc::new(opened.permit),
             sought: opened.sought,
             classifier: opened.classifier,
-            frontend: opened.frontend,
+            frontend,
             backend: BackendDecoder::new(limits),
             pipeline: Pipeline::new(TransactionStatus::Idle),
             last_request: 0,
@@ -274,7 +284,10 @@ impl Exchange {
             recording: Recording::Neither,
             last_recorded: None,
             agent_fragment: None,
-            copy_fate: Fate::Drop,
+            long: LongMessage {
+                part_of: PartOf::CopyData,
+                fate: Fate::Drop,
+            },
             held: Held::default(),
             tainted: false,
             listens: false,
