@@ -42,6 +42,7 @@ mod e2e_targets;
 mod e2e_upstream;
 mod e2e_values;
 mod postgres;
+mod postgres_model;
 mod process;
 mod shard;
 mod transport;

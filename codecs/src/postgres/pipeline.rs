@@ -232,17 +232,16 @@ enum Step {
 /// that (asyncpg) have to be held back while a Query may turn out to be one, see
 /// [`awaits_copy`](Self::awaits_copy). Data outside of a COPY is [dropped](Fate::Drop): PostgreSQL
 /// would ignore it, but see there. While the server reads
-/// CopyData it ignores Flush and Sync. A Sync that went out behind the command, before anybody knew
-/// it was a COPY, is therefore swallowed: it is given back by
-/// [`drain_discarded`](Self::drain_discarded) when the COPY is complete. Any command makes
-/// PostgreSQL end the connection then, so it is refused here.
+/// CopyData it ignores Flush and Sync. A Sync behind the command is therefore swallowed: it is given
+/// back by [`drain_discarded`](Self::drain_discarded) when the COPY is complete. It is sent all the
+/// same, also when CopyInResponse has come: the COPY may have failed since, and then the server waits
+/// for it. Any command makes PostgreSQL end the connection then, so it is refused here.
 ///
 /// # Doubtful Syncs
 ///
-/// When a COPY fails that had Syncs sent behind it before CopyInResponse, nobody but the server
-/// knows whether it had read them before it failed (then they are swallowed) or not (then each is
-/// answered). These Syncs stay in the queue as doubtful. The first reply that is not ReadyForQuery
-/// settles it. Until then the only thing that is uncertain is how many ReadyForQuery come, so as
+/// When a COPY fails that had Syncs sent behind it, nobody but the server knows whether it had read
+/// them before it failed (then they are swallowed) or not (then each is answered). These Syncs stay
+/// in the queue as doubtful. The first reply that is not ReadyForQuery settles it. Until then the only thing that is uncertain is how many ReadyForQuery come, so as
 /// long as all of those belong to the client, nothing slips. What could slip is refused as
 /// [`SequenceError::Ambiguous`]: a Hidden Sync behind a doubtful one, and an extended request that
 /// would be discarded in the one case and executed in the other.
@@ -408,7 +407,9 @@ impl<T: Copy> Pipeline<T> {
                 }
                 Ok(Fate::Forward)
             }
-            (Request::Sync | Request::Flush, Some(CopyState::CopyIn)) => Ok(Fate::Drop),
+            // The COPY may have failed meanwhile, and the server waits for it.
+            (Request::Sync, Some(CopyState::CopyIn)) => self.handle_sync(pending),
+            (Request::Flush, Some(CopyState::CopyIn)) => Ok(Fate::Drop),
             (got, Some(state)) => Err(SequenceError::OutOfSequence { got, state }),
             (got @ (Request::CopyData | Request::CopyDone | Request::CopyFail), None) => {
                 if self.may_begin_copy().is_some() {

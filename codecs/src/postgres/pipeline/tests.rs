@@ -470,12 +470,13 @@ fn copy_in_by_query() {
          ? in copy
          > d
          > H drop
-         > S drop
+         > S
          > d
          > c
          ? not in copy
          > Q
          < C Q1 statement
+         - S4
          < Z Q1 1 request
          < C Q7 statement
          < Z Q7 1 request
