@@ -70,7 +70,7 @@ impl Source {
 
     fn is_test_module(&self) -> bool {
         self.path.ends_with("/tests.rs")
-            || self.path.contains("/src/tests/")
+            || self.path.contains("/tests/")
             || self.path.contains("_tests.rs")
     }
 

@@ -115,13 +115,18 @@ impl Journal {
     /// When the ring cannot be made (no space, no memory) or the thread is gone.
     pub fn open(handle: &JournalHandle, shard: ShardId) -> Result<Rc<Self>, OpenJournalError> {
         let ring = handle.make_ring(shard)?;
-        Ok(Rc::new(Self {
+        Ok(Self::over(ring, shard, handle.durability()))
+    }
+
+    /// The same for a ring that somebody else drains.
+    pub(crate) fn over(ring: RingWriter, shard: ShardId, durability: Durability) -> Rc<Self> {
+        Rc::new(Self {
             ring: RefCell::new(ring),
             shard,
-            durability: handle.durability(),
+            durability,
             open_sessions: Cell::new(0),
             random: SystemRandom::new(),
-        }))
+        })
     }
 
     /// Whether new work may start: `Err` while records cannot reach the disk.

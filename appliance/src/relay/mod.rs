@@ -294,3 +294,6 @@ impl End {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
