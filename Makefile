@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress test-crash bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress test-crash fuzz bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-matrix   every client with PostgreSQL 14 to 18, directly and through Sallyport; writes docs/compatibility.md"
 	@echo "make test-regress  PostgreSQL's own regression and isolation suites, directly and through Sallyport"
 	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
+	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
@@ -31,6 +32,9 @@ test-regress: prepare-test-regress
 
 test-crash: prepare-test
 	SALLYPORT_KILLS=100 $(CARGO) test --package appliance --test it --locked -- --nocapture e2e_crash
+
+fuzz: prepare-demo
+	fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
 bench: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport

@@ -44,6 +44,7 @@ mod e2e_values;
 mod postgres;
 mod postgres_model;
 mod process;
+mod seeds;
 mod shard;
 mod transport;
 mod upstream;
