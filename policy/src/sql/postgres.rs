@@ -3,14 +3,17 @@
 //! Judges nothing and resolves no names: that needs the session, and is done in `decide`.
 
 mod definition;
+mod literals;
 mod scan;
 mod setting;
+mod shape;
 mod walker;
 
 use pg_query::protobuf::{RawStmt, Token};
 
 use super::profile::{Batch, NamedStatementEffect, Object, Reason, StatementProfile};
 use crate::class::Class;
+pub use shape::write_shape;
 use walker::Walker;
 pub(super) use walker::split_identifiers;
 
@@ -83,12 +86,18 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
         let limit = limits.statements;
         return unread(text, Reason::TooManyStatements { limit });
     }
+    let statements: Vec<_> = tree
+        .stmts
+        .iter()
+        .map(|statement| statement_profile(text, statement, limits, text_depth))
+        .collect();
+    let literals_decide = match (tree.stmts.as_slice(), statements.as_slice()) {
+        ([statement], [profile]) => literals::decide(text, statement.stmt.as_deref(), profile),
+        _ => true,
+    };
     Batch {
-        statements: tree
-            .stmts
-            .iter()
-            .map(|statement| statement_profile(text, statement, limits, text_depth))
-            .collect(),
+        statements,
+        literals_decide,
     }
 }
 
@@ -160,6 +169,7 @@ fn unread(text: &str, reason: Reason) -> Batch {
             opaque: true,
             parse_error: None,
         }],
+        literals_decide: true,
     }
 }
 

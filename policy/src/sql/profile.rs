@@ -14,6 +14,11 @@ use crate::class::{Class, ClassSet};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
     pub statements: Vec<StatementProfile>,
+    /// A text that differs from this one in the value of a literal may do something else.
+    ///
+    /// Where it is false, every text of the same [shape](super::postgres::write_shape) has the
+    /// same profile but for its spans.
+    pub literals_decide: bool,
 }
 
 impl Batch {

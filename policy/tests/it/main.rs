@@ -6,4 +6,5 @@ mod documents;
 mod effects;
 mod problems;
 mod profiles;
+mod shapes;
 mod support;

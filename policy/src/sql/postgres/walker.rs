@@ -1196,7 +1196,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
 
-fn built_in(name: &Name) -> Option<Call> {
+pub(super) fn built_in(name: &Name) -> Option<Call> {
     let word = name.name.as_deref()?;
     // information_schema is on no path, and has functions of this prefix alone.
     let of_information_schema = word.starts_with("_pg_");
