@@ -121,6 +121,25 @@ pub(crate) async fn serve(
     proof: ListenerProof,
     arrival: Arrival,
 ) -> Result<Closed, GreetError> {
+    // In a box of its own: what only a login needs takes several times the memory of a session,
+    // and is given back before the session begins.
+    match Box::pin(enter(shard, proof, arrival)).await? {
+        Entered::Session(relay) => Ok(Closed::Session(relay.run(shard).await)),
+        Entered::Closed(closed) => Ok(closed),
+    }
+}
+
+/// What became of a login.
+enum Entered {
+    Session(Box<Relay>),
+    Closed(Closed),
+}
+
+async fn enter(
+    shard: &Rc<Shard>,
+    proof: ListenerProof,
+    arrival: Arrival,
+) -> Result<Entered, GreetError> {
     let Arrival {
         snapshot,
         origin,
@@ -140,11 +159,11 @@ pub(crate) async fn serve(
     .await?;
     let (mut greeting, wishes) = match opening {
         Opening::Session(greeting, wishes) => (greeting, wishes),
-        Opening::Left => return Ok(Closed::Left),
+        Opening::Left => return Ok(Entered::Closed(Closed::Left)),
         Opening::Cancel(key, transport) => {
             shard.route_cancel(key, deadline).await;
             greet::close(transport, deadline).await;
-            return Ok(Closed::Cancel);
+            return Ok(Entered::Closed(Closed::Cancel));
         }
     };
     let mut progress = Progress::default();
@@ -160,14 +179,14 @@ pub(crate) async fn serve(
     )
     .await
     {
-        Ok(session) => Ok(Closed::Session(session.run(shard, *greeting).await?)),
+        Ok(session) => session.begin(shard, *greeting).await,
         Err(Ended::Failed(error)) => Err(error),
         Err(Ended::Refused(refusal)) => {
             if !progress.recorded {
                 record_refusal(shard, &greeting, progress, &refusal);
             }
             greeting.refuse(&refusal, deadline).await;
-            Ok(Closed::Refused(refusal))
+            Ok(Entered::Closed(Closed::Refused(refusal)))
         }
     }
 }
@@ -291,8 +310,8 @@ async fn login(
 }
 
 impl Session {
-    /// Welcomes the agent and relays until one side ends.
-    async fn run(self, shard: &Rc<Shard>, greeting: Greeting) -> Result<End, GreetError> {
+    /// Welcomes the agent.
+    async fn begin(self, shard: &Rc<Shard>, greeting: Greeting) -> Result<Entered, GreetError> {
         let Self {
             snapshot,
             proven,
@@ -318,7 +337,7 @@ impl Session {
             lease.finish(Outcome::Clean);
             let deadline = runtime::now() + snapshot.limits.login_deadline;
             greeting.refuse(&LoginRefusal::ShardFull, deadline).await;
-            return Ok(End::Drained);
+            return Ok(Entered::Closed(Closed::Session(End::Drained)));
         };
         tracing::info!(
             session = %recorder.session(),
@@ -355,7 +374,7 @@ impl Session {
             registration,
             &times,
         );
-        Ok(relay.run(shard).await)
+        Ok(Entered::Session(Box::new(relay)))
     }
 }
 

@@ -7,9 +7,9 @@ use runtime::Chunk;
 
 /// Capacity above which an emptied carry buffer is given back to the allocator.
 ///
-/// Bytes. One large message must not leave its buffer behind for the rest of an
-/// idle session; 16 KiB holds what ordinary sessions split.
-const CARRY_KEPT: usize = 16 * 1024;
+/// Bytes. A message that came in parts must not leave its buffer behind for the
+/// rest of an idle session. 1 KiB keeps what a session of short messages splits.
+const CARRY_KEPT: usize = 1024;
 
 /// Per connection and direction.
 #[derive(Default)]

@@ -138,7 +138,7 @@ impl Relay {
     }
 
     /// Runs until the session ends, says goodbye, and gives the upstream back.
-    pub(crate) async fn run(mut self, shard: &Rc<Shard>) -> End {
+    pub(crate) async fn run(mut self: Box<Self>, shard: &Rc<Shard>) -> End {
         let end = poll_fn(|context| self.poll(context)).await;
         if end.leaves_target_usable() && !self.flow.exchange().is_quiescent() {
             // Nobody will read the answer of what still runs.
