@@ -6,7 +6,9 @@
 //!
 //! A decision depends on nothing but these, so the key of a cache of decisions holds all of them:
 //! [`Policy::version`], [`Permit::rules_key`], the whole [`SessionContext`], the bytes of the text
-//! and the [`sql::postgres::ProfileLimits`].
+//! and the [`sql::postgres::ProfileLimits`]. In place of the text its shape will do
+//! ([`sql::postgres::write_shape`]), unless its profile says that [literals
+//! decide](sql::Batch::literals_decide).
 
 #![forbid(unsafe_code)]
 

@@ -197,15 +197,13 @@ impl RecordHeader {
         let start = u32::from(FORMAT_VERSION)
             | u32::from(self.kind) << 8
             | u32::from(RECORD_HEADER_LENGTH) << 16;
-        let fields: [&[u8]; 5] = [
-            &start.to_le_bytes(),
-            &self.session.to_bytes(),
-            &self.sequence.to_le_bytes(),
-            &self.number.to_le_bytes(),
-            &self.unix_micros.to_le_bytes(),
-        ];
-        for (place, byte) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-            *place = *byte;
+        let (start_place, rest) = bytes.split_at_mut(4);
+        start_place.copy_from_slice(&start.to_le_bytes());
+        let (session_place, numbers) = rest.split_at_mut(16);
+        session_place.copy_from_slice(&self.session.to_bytes());
+        let fields = [self.sequence, self.number, self.unix_micros];
+        for (place, field) in numbers.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
         }
         bytes
     }

@@ -197,7 +197,7 @@ impl Flow {
         Ok((true, reads))
     }
 
-    fn may_go_on(&self, waits: Waits, context: &mut Context<'_>) -> Result<bool, End> {
+    fn may_go_on(&mut self, waits: Waits, context: &mut Context<'_>) -> Result<bool, End> {
         match waits {
             Waits::Bytes => Ok(true),
             Waits::For(pause) => self

@@ -334,6 +334,14 @@ impl Wire {
         silent
     }
 
+    /// Whether something can be read now.
+    pub fn has_bytes(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let waiting = !matches!(self.stream.peek(&mut [0]), Err(e) if is_timeout(&e));
+        self.stream.set_nonblocking(false).unwrap();
+        waiting
+    }
+
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()

@@ -215,6 +215,15 @@ fn texts_whose_literals_decide_do_not_share() {
 }
 
 #[test]
+fn a_text_that_is_unknown_for_what_a_literal_holds_has_no_shape() {
+    let text = |literal: &str| format!("SELECT * FROM a WHERE b = '{literal}'");
+    let (short, long) = (text("x"), text(&"=".repeat(5000)));
+    assert!(!batch(&short).literals_decide);
+    assert!(batch(&long).literals_decide);
+    assert_eq!(shape(&long), None);
+}
+
+#[test]
 fn texts_of_different_tokens_differ_in_shape() {
     for (one, other) in [
         ("SELECT 1", "SELECT '1'"),

@@ -1,38 +1,49 @@
 //! From a statement's text to its profile and verdict, remembering both.
 //!
-//! A text seen before costs a hash lookup. What a verdict depends on besides the
-//! text is in [`Situation`], and all of that is in the key.
+//! A text seen before costs a hash lookup, and so does one that differs from it in literals alone,
+//! where no literal can change what is said of it: `policy` says which those are. What a verdict
+//! depends on besides the text is a [`Situation`]; each has a number, and a statement keeps its
+//! verdicts by these.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
 
 use policy::class::Class;
-use policy::sql::postgres::ProfileLimits;
+use policy::sql::postgres::{ProfileLimits, profile, write_shape};
 use policy::sql::{
-    Effect, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
+    Batch, Effect, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
 };
 use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
 use super::rewrite;
 use crate::recorder::{DecisionNote, EffectNote, Note, Verdict};
 
-/// Bytes of statement text remembered per generation and shard; two generations are kept.
+/// Bytes of statements remembered per generation and shard; two generations are kept.
 ///
 /// An agent that never repeats itself evicts others' statements, not the shard's memory.
-const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest text that is remembered. Bytes; a longer one is parsed each time.
 const REMEMBERED_TEXT_MAX: usize = 64 * 1024;
 
-/// Verdicts remembered per generation and shard.
-const VERDICTS_MAX: usize = 64 * 1024;
+/// Verdicts that a statement keeps. One is asked for as often as there are situations, and most
+/// sessions of a target are in one of a few: a group's rules, with the path of its account.
+const VERDICTS_MAX: usize = 4;
+
+/// What a verdict is taken to weigh. Bytes; a note with two or three effects.
+const VERDICT_BYTES: usize = 256;
+
+/// Situations that have a number. Forgetting them costs a judgement per statement, no more.
+const SITUATIONS_MAX: usize = 4096;
 
 /// A statement text (a whole simple query, or what Parse carries) and what it does.
+///
+/// It may stand for all texts that differ from it in literals alone. Then its own text is not kept,
+/// so that nobody can take it for theirs.
 pub(super) struct Statement {
-    /// Distinguishes it from every other of this shard, for the verdicts.
-    id: u64,
+    /// Empty where other texts share it.
     pub(super) text: Box<str>,
     pub(super) profiles: Vec<StatementProfile>,
     pub(super) touches_attribution: bool,
@@ -43,16 +54,26 @@ pub(super) struct Statement {
     pub(super) taints: bool,
     pub(super) listens: bool,
     pub(super) names_statements: bool,
+    /// By the number of the situation; at most [`VERDICTS_MAX`], the oldest first.
+    verdicts: RefCell<Vec<(u64, Rc<Judged>)>>,
 }
 
-/// Everything but the text that a verdict depends on. Part of the key.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Situation {
+/// Everything but the text that a verdict depends on.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Circumstances {
     pub(super) policy: policy::Version,
     pub(super) rules: policy::RulesKey,
     pub(super) read_only: bool,
     /// `None` when the path is not known.
     pub(super) path: Option<Rc<[String]>>,
+}
+
+/// Circumstances and the number that stands for them on this shard.
+///
+/// Shared by the sessions that are in it. No other circumstances ever have the same number.
+pub(super) struct Situation {
+    number: u64,
+    circumstances: Rc<Circumstances>,
 }
 
 /// A verdict, and what the recording says of it.
@@ -67,6 +88,7 @@ impl Judged {
         situation: &Situation,
         profiles: &[StatementProfile],
     ) -> Self {
+        let circumstances = &situation.circumstances;
         let (verdict, rule) = match &decision {
             Decision::Allow => (Verdict::Permitted, None),
             Decision::Deny(refusal) => (Verdict::Refused, refusal.rule.as_deref()),
@@ -86,9 +108,9 @@ impl Judged {
         let note = Note::new(&DecisionNote {
             verdict,
             rule,
-            policy: situation.policy.number(),
+            policy: circumstances.policy.number(),
             effects: &effects,
-            search_path: situation.path.as_deref(),
+            search_path: circumstances.path.as_deref(),
         });
         Self { decision, note }
     }
@@ -96,57 +118,88 @@ impl Judged {
 
 /// Per shard.
 pub(crate) struct Classifier {
-    statements: RefCell<Generations<Box<str>, Rc<Statement>>>,
-    verdicts: RefCell<Generations<(u64, Situation), Rc<Judged>>>,
-    next_id: std::cell::Cell<u64>,
+    /// By text, or by the shape of texts that share a statement. Neither can be taken for the other:
+    /// a shape with literals is not UTF-8.
+    statements: RefCell<Generations<Box<[u8]>, Rc<Statement>>>,
+    situations: RefCell<HashMap<Rc<Circumstances>, Rc<Situation>>>,
+    situations_made: Cell<u64>,
+    /// The shape of the text that is looked up.
+    shape: RefCell<Vec<u8>>,
 }
 
 impl Classifier {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
-            statements: RefCell::new(Generations::new(TEXT_BYTES_MAX)),
-            verdicts: RefCell::new(Generations::new(VERDICTS_MAX)),
-            next_id: std::cell::Cell::new(0),
+            statements: RefCell::new(Generations::new(STATEMENT_BYTES_MAX)),
+            situations: RefCell::default(),
+            situations_made: Cell::new(0),
+            shape: RefCell::default(),
         })
     }
 
     /// What `text` does.
     pub(super) fn classify(&self, text: &str) -> Rc<Statement> {
-        if let Some(known) = self.statements.borrow_mut().find(text) {
-            return known;
+        self.known(text)
+            .unwrap_or_else(|| self.learn(text, profile(text, &ProfileLimits::default())))
+    }
+
+    /// What `text` does, if it was seen before or another that stands for it was.
+    pub(super) fn known(&self, text: &str) -> Option<Rc<Statement>> {
+        if text.len() > REMEMBERED_TEXT_MAX {
+            return None;
         }
-        let statement = Rc::new(Statement::read(self.next_id.get(), text));
-        self.next_id.set(self.next_id.get() + 1);
-        if text.len() <= REMEMBERED_TEXT_MAX {
-            let weight = text.len().saturating_add(size_of::<Statement>());
-            self.statements
-                .borrow_mut()
-                .keep(text.into(), Rc::clone(&statement), weight);
+        let mut shape = self.shape.borrow_mut();
+        shape.clear();
+        let mut statements = self.statements.borrow_mut();
+        match write_shape(text, &mut shape) {
+            Some(0) | None => statements.find(text.as_bytes()),
+            Some(_) => statements
+                .find(shape.as_slice())
+                .or_else(|| statements.find(text.as_bytes())),
         }
+    }
+
+    /// Remembers what `text` does, which `batch` says.
+    pub(super) fn learn(&self, text: &str, batch: Batch) -> Rc<Statement> {
+        let mut shape = Vec::new();
+        if !batch.literals_decide && write_shape(text, &mut shape).is_some() {
+            let statement = Rc::new(Statement::new("", without_spans(batch.statements)));
+            self.remember(&shape, &statement);
+            return statement;
+        }
+        let statement = Rc::new(Statement::new(text, batch.statements));
+        self.remember(text.as_bytes(), &statement);
         statement
     }
 
-    /// What policy says of it.
-    pub(super) fn judge(
-        &self,
-        statement: &Statement,
-        situation: &Situation,
-        policy: &Policy,
-        permit: &Permit,
-    ) -> Rc<Judged> {
-        // The situation is cloned for the look-up: an Rc and a few words.
-        let key = (statement.id, situation.clone());
-        if let Some(known) = self.verdicts.borrow_mut().find(&key) {
-            return known;
+    fn remember(&self, key: &[u8], statement: &Rc<Statement>) {
+        if key.len() > REMEMBERED_TEXT_MAX {
+            return;
         }
-        let operation = Operation::Sql {
-            statements: &statement.profiles,
-            session: session_context(situation),
-        };
-        let decision = policy.judge(permit, &operation);
-        let judged = Rc::new(Judged::new(decision, situation, &statement.profiles));
-        self.verdicts.borrow_mut().keep(key, Rc::clone(&judged), 1);
-        judged
+        let weight = key.len() + statement.weight();
+        self.statements
+            .borrow_mut()
+            .keep(key.into(), Rc::clone(statement), weight);
+    }
+
+    /// The number of these circumstances. Not for every message: a session keeps it.
+    pub(super) fn situation(&self, circumstances: Circumstances) -> Rc<Situation> {
+        let mut situations = self.situations.borrow_mut();
+        if let Some(known) = situations.get(&circumstances) {
+            return Rc::clone(known);
+        }
+        if situations.len() >= SITUATIONS_MAX {
+            situations.clear();
+        }
+        let number = self.situations_made.get();
+        self.situations_made.set(number + 1);
+        let circumstances = Rc::new(circumstances);
+        let situation = Rc::new(Situation {
+            number,
+            circumstances: Rc::clone(&circumstances),
+        });
+        situations.insert(circumstances, Rc::clone(&situation));
+        situation
     }
 }
 
@@ -154,18 +207,17 @@ impl Classifier {
 pub(super) fn session_context(situation: &Situation) -> SessionContext<'_> {
     SessionContext {
         search_path: situation
+            .circumstances
             .path
             .as_deref()
             .map_or(SearchPath::Unknown, SearchPath::Known),
-        read_only: situation.read_only,
+        read_only: situation.circumstances.read_only,
     }
 }
 
 impl Statement {
-    pub(super) fn read(id: u64, text: &str) -> Self {
-        let profiles = policy::sql::postgres::profile(text, &ProfileLimits::default()).statements;
+    pub(super) fn new(text: &str, profiles: Vec<StatementProfile>) -> Self {
         Self {
-            id,
             touches_attribution: profiles.iter().any(rewrite::touches_attribution),
             needs_path: profiles
                 .iter()
@@ -186,8 +238,54 @@ impl Statement {
                 .any(|profile| profile.names != NamedStatementEffect::None),
             text: text.into(),
             profiles,
+            verdicts: RefCell::default(),
         }
     }
+
+    /// What policy says of it.
+    pub(super) fn judge(
+        &self,
+        situation: &Situation,
+        policy: &Policy,
+        permit: &Permit,
+    ) -> Rc<Judged> {
+        let mut verdicts = self.verdicts.borrow_mut();
+        let known = verdicts
+            .iter()
+            .find(|(number, _)| *number == situation.number);
+        if let Some((_, judged)) = known {
+            return Rc::clone(judged);
+        }
+        let operation = Operation::Sql {
+            statements: &self.profiles,
+            session: session_context(situation),
+        };
+        let decision = policy.judge(permit, &operation);
+        let judged = Rc::new(Judged::new(decision, situation, &self.profiles));
+        if verdicts.len() >= VERDICTS_MAX {
+            verdicts.remove(0);
+        }
+        verdicts.push((situation.number, Rc::clone(&judged)));
+        judged
+    }
+
+    /// Bytes that it takes, with the verdicts that it may come to keep.
+    fn weight(&self) -> usize {
+        let effects = self.profiles.iter().map(|profile| profile.effects.len());
+        let effects = effects.sum::<usize>() * size_of::<Effect>();
+        size_of::<Self>() + self.text.len() + effects + VERDICTS_MAX * VERDICT_BYTES
+    }
+}
+
+/// Profiles that stand for several texts: where something stood in the first is of no use to others.
+fn without_spans(profiles: Vec<StatementProfile>) -> Vec<StatementProfile> {
+    let profiles = profiles.into_iter();
+    profiles
+        .map(|profile| StatementProfile {
+            span: 0..0,
+            ..profile
+        })
+        .collect()
 }
 
 /// Whether a name without a schema decides what the effect is on.
@@ -292,6 +390,94 @@ impl<K: Eq + Hash, V: Clone> Generations<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn same(classifier: &Classifier, one: &str, other: &str) -> bool {
+        Rc::ptr_eq(&classifier.classify(one), &classifier.classify(other))
+    }
+
+    #[test]
+    fn texts_that_differ_in_a_literal_that_decides_nothing_are_one_statement() {
+        let classifier = Classifier::new();
+        assert!(same(
+            &classifier,
+            "SELECT a FROM t WHERE id = 1",
+            "SELECT a FROM t WHERE id = 2147483647"
+        ));
+        assert!(!same(
+            &classifier,
+            "SELECT a FROM t WHERE id = 1",
+            "SELECT a FROM u WHERE id = 1"
+        ));
+    }
+
+    #[test]
+    fn a_statement_of_several_texts_says_nothing_of_the_first() {
+        let text = "SELECT a FROM t WHERE id = 'planted'";
+        let statement = Classifier::new().classify(text);
+        assert_eq!(&*statement.text, "");
+        assert_eq!(statement.profiles[0].span, 0..0);
+        assert!(!format!("{:?}", statement.profiles).contains("planted"));
+    }
+
+    #[test]
+    fn texts_whose_literals_decide_are_each_remembered() {
+        let classifier = Classifier::new();
+        let (one, other) = ("SELECT nextval('a')", "SELECT nextval('b')");
+        assert!(!same(&classifier, one, other));
+        assert!(same(&classifier, one, one) && same(&classifier, other, other));
+        assert_eq!(&*classifier.classify(other).text, other);
+    }
+
+    #[test]
+    fn texts_without_a_shape_are_remembered_by_their_bytes() {
+        let classifier = Classifier::new();
+        assert!(!same(&classifier, "SELECT E'a'", "SELECT E'b'"));
+        assert!(same(&classifier, "SELECT E'a'", "SELECT E'a'"));
+    }
+
+    #[test]
+    fn a_situation_has_one_number_and_another_has_another() {
+        let rule = "[[rule]]\nname = \"all\"\ngroups = [\"*\"]\ntargets = [\"*\"]\nallow = { statements = [\"*\"] }";
+        let source = policy::Source {
+            file: "test".to_owned(),
+            text: rule.to_owned(),
+        };
+        let known = policy::KnownTarget {
+            name: "t",
+            databases: &[],
+        };
+        let policy = Policy::compile(&[source], &[known]).unwrap().policy;
+        let principal = policy::Principal {
+            issuer: String::new(),
+            subject: String::new(),
+            name: String::new(),
+            groups: Vec::new(),
+            delegation: Vec::new(),
+            token_id: None,
+            expires: 0,
+            proof: policy::Proof::Password,
+        };
+        let target = policy::Target::named("t");
+        let permit = policy.admit(&principal, &target).unwrap();
+        let classifier = Classifier::new();
+        let circumstances = |path: Option<&str>| Circumstances {
+            policy: policy.version(),
+            rules: permit.rules_key().clone(),
+            read_only: false,
+            path: path.map(|schema| Rc::from([schema.to_owned()])),
+        };
+        let public = classifier.situation(circumstances(Some("public")));
+        let again = classifier.situation(circumstances(Some("public")));
+        let unknown = classifier.situation(circumstances(None));
+        assert_eq!(public.number, again.number);
+        assert_ne!(public.number, unknown.number);
+        for index in 0..SITUATIONS_MAX {
+            classifier.situation(circumstances(Some(&format!("s{index}"))));
+        }
+        // Forgotten, and not one of the numbers in use.
+        let later = classifier.situation(circumstances(Some("public")));
+        assert!(later.number > u64::try_from(SITUATIONS_MAX).unwrap());
+    }
 
     #[test]
     fn what_is_asked_for_survives_and_the_rest_is_forgotten() {

@@ -6,11 +6,15 @@
 //! the server discard everything that follows, so assuming success is exact;
 //! across epochs it is not, and the caller waits for the answer.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 
 /// Per connection; one for statements, one for portals. `V` is cheap to clone.
 pub(crate) struct Names<V> {
-    settled: HashMap<Box<[u8]>, V>,
+    /// What the empty name stands for: the one that most messages use.
+    unnamed: Option<V>,
+    settled: HashMap<Name, V>,
     pending: VecDeque<Pending<V>>,
     epoch: u64,
 }
@@ -52,14 +56,70 @@ impl Step {
 /// What a request does to the names once it succeeds.
 #[derive(Clone, Debug)]
 pub(crate) enum Change<V> {
-    Define(Box<[u8]>, V),
-    Remove(Box<[u8]>),
+    Define(Name, V),
+    Remove(Name),
     RemoveAll,
+}
+
+/// Longest name of a statement or portal: PostgreSQL's `NAMEDATALEN`, less the terminator.
+pub(crate) const NAME_BYTES_MAX: usize = 63;
+
+/// A name, held in place: one is noted with every Bind.
+#[derive(Clone, Copy)]
+pub(crate) struct Name {
+    length: u8,
+    bytes: [u8; NAME_BYTES_MAX],
+}
+
+impl Name {
+    /// `None` for a name that the server would cut.
+    pub(crate) fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; NAME_BYTES_MAX];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        Some(Self {
+            length: u8::try_from(name.len()).ok()?,
+            bytes,
+        })
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl std::fmt::Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The agent's own word.
+        write!(f, "Name({} bytes)", self.length)
+    }
 }
 
 impl<V> Default for Names<V> {
     fn default() -> Self {
         Self {
+            unnamed: None,
             settled: HashMap::new(),
             pending: VecDeque::new(),
             epoch: 0,
@@ -86,10 +146,10 @@ impl<V: Clone> Names<V> {
     pub(crate) fn meaning(&self, name: &[u8]) -> Meaning<V> {
         for pending in self.pending.iter().rev() {
             let outcome = match &pending.change {
-                Change::Define(defined, value) if **defined == *name => {
+                Change::Define(defined, value) if defined.as_bytes() == name => {
                     Meaning::Known(value.clone())
                 }
-                Change::Remove(removed) if **removed == *name => Meaning::Absent,
+                Change::Remove(removed) if removed.as_bytes() == name => Meaning::Absent,
                 Change::RemoveAll => Meaning::Absent,
                 Change::Define(..) | Change::Remove(_) => continue,
             };
@@ -99,9 +159,12 @@ impl<V: Clone> Names<V> {
                 Meaning::Unsettled
             };
         }
-        self.settled
-            .get(name)
-            .map_or(Meaning::Absent, |value| Meaning::Known(value.clone()))
+        let settled = if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.settled.get(name)
+        };
+        settled.map_or(Meaning::Absent, |value| Meaning::Known(value.clone()))
     }
 
     /// The server confirmed `request`.
@@ -114,13 +177,17 @@ impl<V: Clone> Names<V> {
                 continue;
             }
             match pending.change {
+                Change::Define(name, value) if name.as_bytes().is_empty() => {
+                    self.unnamed = Some(value);
+                }
                 Change::Define(name, value) => {
                     self.settled.insert(name, value);
                 }
+                Change::Remove(name) if name.as_bytes().is_empty() => self.unnamed = None,
                 Change::Remove(name) => {
                     self.settled.remove(&name);
                 }
-                Change::RemoveAll => self.settled.clear(),
+                Change::RemoveAll => self.forget_settled(),
             }
         }
     }
@@ -136,7 +203,10 @@ impl<V: Clone> Names<V> {
 
     /// Forgets every confirmed name (portals, when their transaction ends).
     pub(crate) fn forget_settled(&mut self) {
-        self.settled.clear();
+        self.unnamed = None;
+        if !self.settled.is_empty() {
+            self.settled.clear();
+        }
     }
 
     /// Whether an answer is outstanding that decides what a name means across epochs.
@@ -148,7 +218,7 @@ impl<V: Clone> Names<V> {
 
     /// How many names are held, for the caller's bound.
     pub(crate) fn len(&self) -> usize {
-        self.settled.len() + self.pending.len()
+        usize::from(self.unnamed.is_some()) + self.settled.len() + self.pending.len()
     }
 }
 
@@ -164,7 +234,10 @@ mod tests {
     }
 
     fn define(names: &mut Names<&'static str>, request: u64, name: &str, value: &'static str) {
-        names.expect(step(request), Change::Define(name.as_bytes().into(), value));
+        names.expect(
+            step(request),
+            Change::Define(Name::new(name.as_bytes()).unwrap(), value),
+        );
     }
 
     #[test]
@@ -196,14 +269,14 @@ mod tests {
                 request: 7,
                 statement: 0,
             },
-            Change::Define((*b"a").into(), "one"),
+            Change::Define(Name::new(b"a").unwrap(), "one"),
         );
         names.expect(
             Step {
                 request: 7,
                 statement: 1,
             },
-            Change::Define((*b"b").into(), "two"),
+            Change::Define(Name::new(b"b").unwrap(), "two"),
         );
         names.end_epoch();
         names.confirm(Step {

@@ -9,14 +9,12 @@ use policy::{Refusal, RefusalKind};
 
 use super::classify::Judged;
 use super::exchange::Fault;
+use super::names::NAME_BYTES_MAX;
 use super::settings::WishRefused;
 use crate::identity::ProofFailure;
 use crate::recorder::{DecisionNote, EndReason, Note, OpenError, Verdict};
 use crate::relay::End;
 use crate::upstream::{AttributionError, Phase, SettingsError, UpstreamError};
-
-/// Longest name of a statement or portal: PostgreSQL's `NAMEDATALEN`, less the terminator.
-pub(super) const NAME_BYTES_MAX: usize = 63;
 
 /// A text that no grammar of PostgreSQL accepts: no statement begins with an operator.
 ///
@@ -321,6 +319,7 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
             | Fault::ProbeMisanswered => (b"08P01", "the target broke the protocol"),
             Fault::Restore => (b"08006", "the session's attribution was lost"),
             Fault::Journal(_) => (b"53100", "the session can not be recorded any longer"),
+            Fault::Unreadable(_) => (b"XX000", "the statement could not be read"),
             Fault::Encode(_) => (b"XX000", "a message could not be written"),
         },
     })
@@ -347,6 +346,7 @@ pub(super) fn end_reason(end: &End) -> EndReason {
             | Fault::ProbeMisanswered
             | Fault::Restore => EndReason::UpstreamProtocol,
             Fault::Journal(_) | Fault::Encode(_) => EndReason::NotRecordable,
+            Fault::Unreadable(_) => EndReason::Aborted,
         },
     }
 }

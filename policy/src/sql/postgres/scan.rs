@@ -7,11 +7,17 @@
 /// or four thousand lines of dashes: 35 ms at worst. A megabyte in one run would take hours.
 const RUNS_COST_MAX: u64 = 1 << 24;
 
+/// Length below which no text can cost more: 2^24 is the square of 4,096.
+const CHEAP_TEXT_BYTES: usize = 4096;
+
 /// Whether the scanner gets through `text` in time that grows with its length alone.
 ///
 /// Runs inside literals and comments count as well, although they are cheap there: where a literal
 /// ends is for the scanner to say.
 pub(super) fn is_linear(text: &str) -> bool {
+    if text.len() < CHEAP_TEXT_BYTES {
+        return true;
+    }
     let mut cost: u64 = 0;
     let mut run: u64 = 0;
     for byte in text.bytes() {

@@ -12,6 +12,8 @@
 
 use std::ops::Range;
 
+use super::scan::is_linear;
+
 /// Stands for an integer literal that fits four bytes. No byte of UTF-8, so no text has a shape's bytes.
 const INTEGER: u8 = 0xff;
 
@@ -29,6 +31,10 @@ const STRING: u8 = 0xfd;
 /// Linear, and allocates only what `out` grows by.
 #[must_use]
 pub fn write_shape(text: &str, out: &mut Vec<u8>) -> Option<usize> {
+    // Such a text is `unknown`, for what may stand in a literal.
+    if !is_linear(text) {
+        return None;
+    }
     let mut literals = 0;
     let mut copied = 0;
     scan(text.as_bytes(), |literal| {

@@ -13,12 +13,13 @@ use policy::sql::NamedStatementEffect;
 use policy::{Decision, Operation};
 use runtime::mapped::Position;
 
+use super::aside::{Aside, READ_ON_SHARD_MAX};
 use super::{
     Exchange, Expected, Fault, LongMessage, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, PartOf, Path,
     Pause, Recording, Sides, Taken,
 };
 use crate::protocols::postgres::classify::{Judged, Statement, leaves_traces, session_context};
-use crate::protocols::postgres::names::{Change, Meaning, Step};
+use crate::protocols::postgres::names::{Change, Meaning, NAME_BYTES_MAX, Name, Step};
 use crate::protocols::postgres::refuse::{self, Refused};
 use crate::protocols::postgres::rewrite;
 use crate::recorder::{CommandKind, NoRoom, Note as DecisionNote, Recorded};
@@ -26,6 +27,11 @@ use crate::relay::link::Outbound;
 
 /// How deep an EXECUTE may run a prepared EXECUTE. Legitimate use is one.
 const EXECUTE_DEPTH_MAX: usize = 4;
+
+/// Capacity above which the buffer for a rewritten text is given back to the allocator.
+///
+/// Bytes. One long text must not leave its buffer behind for the rest of an idle session.
+const SCRATCH_KEPT: usize = 1024;
 
 /// What became of one message.
 enum Outcome {
@@ -147,7 +153,10 @@ impl Exchange {
             };
             self.dismiss_discarded();
             match outcome {
-                Outcome::Taken => taken += piece.wire().len(),
+                Outcome::Taken => {
+                    taken += piece.wire().len();
+                    self.aside = None;
+                }
                 Outcome::NoRoom(no_room) => return Ok(self.pause_agent(taken, no_room)),
                 Outcome::Wait(pause) => {
                     return Ok(Taken {
@@ -216,7 +225,8 @@ impl Exchange {
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let statement = match self.classify(text) {
-            Ok(statement) => statement,
+            Ok(Some(statement)) => statement,
+            Ok(None) => return Ok(Outcome::Wait(Pause::Reading)),
             Err(refused) => {
                 return self.refuse(&Message::new(CommandKind::Query, wire), refused, target);
             }
@@ -285,9 +295,13 @@ impl Exchange {
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::Prepare;
         let mut message = Message::new(kind, wire);
+        let Some(name) = Name::new(parse.statement) else {
+            return self.refuse(&message, Refused::name_too_long(), target);
+        };
         message.drops_unnamed = parse.statement.is_empty();
         let statement = match self.classify(parse.text) {
-            Ok(statement) => statement,
+            Ok(Some(statement)) => statement,
+            Ok(None) => return Ok(Outcome::Wait(Pause::Reading)),
             Err(refused) => return self.refuse(&message, refused, target),
         };
         if let Some(pause) = self.settle_path(&statement, target)? {
@@ -324,7 +338,6 @@ impl Exchange {
                 self.forward_scratch(target, recorded, &expected);
             }
         }
-        let name = parse.statement.into();
         let step = Step::whole(expected.number);
         self.statements
             .expect(step, Change::Define(name, statement));
@@ -342,7 +355,7 @@ impl Exchange {
         let (kind, drops_unnamed) = match announced.head {
             Head::Bind { portal, statement } => {
                 let message = Message::announced(CommandKind::Bind, announced);
-                let is_long = |name: &[u8]| name.len() > refuse::NAME_BYTES_MAX;
+                let is_long = |name: &[u8]| name.len() > NAME_BYTES_MAX;
                 let has_long = is_long(portal) || is_long(statement);
                 return match too_long.or_else(|| has_long.then(Refused::name_too_long)) {
                     Some(refused) => self.refuse(&message, refused, target),
@@ -367,6 +380,9 @@ impl Exchange {
         message: &Message<'_>,
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
+        let Some(portal) = Name::new(portal) else {
+            return self.refuse(message, Refused::name_too_long(), target);
+        };
         let change = match self.statements.meaning(statement) {
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
             Meaning::Known(statement) => {
@@ -374,11 +390,11 @@ impl Exchange {
                 if let Some(pause) = self.settle_path(&statement, target)? {
                     return Ok(Outcome::Wait(pause));
                 }
-                Change::Define(portal.into(), statement)
+                Change::Define(portal, statement)
             }
             // The server will say that it knows no such statement. If it does know one that
             // did not come through here, its portal has no meaning and is never executed.
-            Meaning::Absent => Change::Remove(portal.into()),
+            Meaning::Absent => Change::Remove(portal),
         };
         if self.portals.len() >= NAMES_MAX {
             let refused = Refused::too_many("portals", NAMES_MAX);
@@ -463,9 +479,13 @@ impl Exchange {
         wire: &[u8],
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
+        let Some(name) = Name::new(close.name) else {
+            let message = Message::new(CommandKind::Control, wire);
+            return self.refuse(&message, Refused::name_too_long(), target);
+        };
         let expected = self.expect(Request::Close, Origin::Client)?;
         let step = Step::whole(expected.number);
-        let change = Change::Remove(close.name.into());
+        let change = Change::Remove(name);
         match close.target {
             Target::Statement => self.statements.expect(step, change),
             Target::Portal => self.portals.expect(step, change),
@@ -554,9 +574,25 @@ impl Exchange {
         Ok(Outcome::Taken)
     }
 
-    fn classify(&self, text: &[u8]) -> Result<Rc<Statement>, Refused> {
+    /// What a text does; `None` while a worker reads it.
+    fn classify(&mut self, text: &[u8]) -> Result<Option<Rc<Statement>>, Refused> {
         let text = std::str::from_utf8(text).map_err(|_| Refused::not_utf8())?;
-        Ok(self.classifier.classify(text))
+        if text.len() <= READ_ON_SHARD_MAX {
+            return Ok(Some(self.classifier.classify(text)));
+        }
+        let read = self.aside.as_ref().and_then(|aside| aside.statement(text));
+        let known = read.cloned().or_else(|| self.classifier.known(text));
+        if known.is_none() {
+            self.aside = Some(Aside::begin(text));
+        }
+        Ok(known)
+    }
+
+    /// What policy says of `text`, with nothing around it.
+    #[cfg(feature = "bench")]
+    pub(crate) fn allows(&self, text: &str) -> bool {
+        let statement = self.classifier.classify(text);
+        self.decide(&statement).decision == Decision::Allow
     }
 
     /// Makes sure that the search path is known where a verdict depends on it, as far as possible.
@@ -598,9 +634,7 @@ impl Exchange {
     }
 
     fn decide(&self, statement: &Statement) -> Rc<Judged> {
-        let situation = self.situation();
-        self.classifier
-            .judge(statement, &situation, &self.snapshot.policy, &self.permit)
+        statement.judge(&self.situation, &self.snapshot.policy, &self.permit)
     }
 
     /// What stands against the prepared statements that SQL's EXECUTE runs.
@@ -655,11 +689,10 @@ impl Exchange {
     }
 
     fn judge_function(&self, oid: u32) -> Judged {
-        let situation = self.situation();
-        let session = session_context(&situation);
+        let session = session_context(&self.situation);
         let operation = Operation::FunctionCall { oid, session };
         let decision = self.snapshot.policy.judge(&self.permit, &operation);
-        Judged::new(decision, &situation, &[])
+        Judged::new(decision, &self.situation, &[])
     }
 
     /// Notes what a statement that is about to run changes in the session.
@@ -667,24 +700,28 @@ impl Exchange {
         self.tainted |= statement.taints;
         self.listens |= statement.listens;
         if statement.changes_path {
-            self.path = Path::Unknown;
+            self.set_path(Path::Unknown);
             self.path_is_transactional = true;
         } else if statement.ends_transaction && self.path_is_transactional {
             // A rollback may bring an earlier path back.
-            self.path = Path::Unknown;
+            self.set_path(Path::Unknown);
         }
         if !statement.names_statements {
             return;
         }
         for (profile, index) in statement.profiles.iter().zip(0..) {
             let change = match &profile.names {
-                NamedStatementEffect::None | NamedStatementEffect::Executes(_) => continue,
-                NamedStatementEffect::Prepares(name) => {
-                    Change::Define(name.as_bytes().into(), Rc::clone(statement))
+                NamedStatementEffect::None | NamedStatementEffect::Executes(_) => None,
+                NamedStatementEffect::Prepares(name) => Name::new(name.as_bytes())
+                    .map(|name| Change::Define(name, Rc::clone(statement))),
+                NamedStatementEffect::Deallocates(name) => {
+                    Name::new(name.as_bytes()).map(Change::Remove)
                 }
-                NamedStatementEffect::Deallocates(name) => Change::Remove(name.as_bytes().into()),
-                NamedStatementEffect::DeallocatesAll => Change::RemoveAll,
+                NamedStatementEffect::DeallocatesAll => Some(Change::RemoveAll),
             };
+            // The parser cuts longer names as the server does. One that is not noted is not known,
+            // and an EXECUTE of it is refused.
+            let Some(change) = change else { continue };
             self.statements.expect(
                 Step {
                     request: number,
@@ -749,6 +786,9 @@ impl Exchange {
     ) {
         self.last_recorded = Some(recorded.position());
         pass_on(target, expected, &self.scratch);
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
     }
 }
 
@@ -766,17 +806,13 @@ impl Probe {
     }
 }
 
-/// The kind of a message that names a statement or portal by more than the server keeps.
+/// The kind of a message that asks for a statement or portal by more than the server keeps.
 fn too_long_name(message: &Frontend<'_>) -> Option<CommandKind> {
-    let is_long = |name: &[u8]| name.len() > refuse::NAME_BYTES_MAX;
+    let is_long = |name: &[u8]| name.len() > NAME_BYTES_MAX;
     match message {
-        Frontend::Parse(parse) if is_long(parse.statement) => Some(CommandKind::Prepare),
-        Frontend::Bind(bind) if is_long(bind.statement) || is_long(bind.portal) => {
-            Some(CommandKind::Bind)
-        }
+        Frontend::Bind(bind) if is_long(bind.statement) => Some(CommandKind::Bind),
         Frontend::Execute(execute) if is_long(execute.portal) => Some(CommandKind::Execute),
         Frontend::Describe(describe) if is_long(describe.name) => Some(CommandKind::Control),
-        Frontend::Close(close) if is_long(close.name) => Some(CommandKind::Control),
         Frontend::Query(_)
         | Frontend::Parse(_)
         | Frontend::Bind(_)

@@ -13,6 +13,7 @@
 //! It holds no socket and no clock.
 
 mod agent;
+mod aside;
 mod target;
 
 use std::collections::VecDeque;
@@ -30,16 +31,19 @@ use codecs::postgres::{
 use policy::Permit;
 use runtime::mapped::Position;
 
-use super::classify::{Classifier, Situation, Statement};
+use super::classify::{Circumstances, Classifier, Situation, Statement};
 use super::names::Names;
 use super::refuse::{self, Refused};
 use super::rewrite;
+use runtime::Panicked;
+
 use crate::config::Snapshot;
 use crate::identity::Proven;
 use crate::recorder::{JournalUnavailable, Recorder};
 use crate::relay::End;
 use crate::relay::link::Outbound;
 use crate::upstream::{Attribution, UpstreamError};
+use aside::Aside;
 use target::Held;
 
 /// Most requests of one session that may wait for their answers.
@@ -82,6 +86,8 @@ pub(crate) enum Pause {
     ShorterPipeline,
     /// The answer that says whether the server wants the data of a COPY.
     CopyAnswer,
+    /// A worker to have read the text of the message.
+    Reading,
     /// The other direction's record to be finished.
     OtherSide,
     /// The agent ended the session.
@@ -107,6 +113,8 @@ pub(crate) enum Fault {
     TargetParameters(#[source] UpstreamError),
     #[error("the attribution of the session could not be set again")]
     Restore,
+    #[error("a text could not be read")]
+    Unreadable(#[source] Panicked),
     #[error("a message could not be written")]
     Encode(#[from] EncodeError),
     #[error("the session can not be recorded")]
@@ -120,7 +128,7 @@ const READ_PATH: &str = "SELECT pg_catalog.array_to_json(pg_catalog.current_sche
 pub(crate) struct Exchange {
     snapshot: Arc<Snapshot>,
     proven: Proven,
-    permit: Rc<Permit>,
+    permit: Permit,
     sought: policy::Target,
     classifier: Rc<Classifier>,
 
@@ -136,6 +144,8 @@ pub(crate) struct Exchange {
     /// The reports on settings of the attribution that the agent had last.
     reported: Vec<Reported>,
     path: Path,
+    /// All that a verdict depends on, of which the path is a part.
+    situation: Rc<Situation>,
     /// A change of the path was made inside a transaction, whose end may undo it.
     path_is_transactional: bool,
     /// No sequence of extended requests is open that a query of ours would cut into.
@@ -147,6 +157,8 @@ pub(crate) struct Exchange {
     recording: Recording,
     /// Where in the journal the last forwarded command stands.
     last_recorded: Option<Position>,
+    /// The text of the agent's next message, when it is a long one.
+    aside: Option<Aside>,
     /// A stretch of a long message that was decoded and waits for the journal.
     agent_fragment: Option<usize>,
     /// What becomes of the message whose stretches are arriving.
@@ -261,10 +273,12 @@ impl Exchange {
         let limits = opened.snapshot.limits.wire;
         let mut frontend = opened.frontend;
         frontend.announce_long();
+        let path = Path::Unknown;
+        let situation = situation(&opened.classifier, &opened.snapshot, &opened.permit, &path);
         Self {
             snapshot: opened.snapshot,
             proven: opened.proven,
-            permit: Rc::new(opened.permit),
+            permit: opened.permit,
             sought: opened.sought,
             classifier: opened.classifier,
             frontend,
@@ -276,13 +290,15 @@ impl Exchange {
             notes: VecDeque::new(),
             reported: Reported::all(&opened.attribution),
             attribution: opened.attribution,
-            path: Path::Unknown,
+            path,
+            situation,
             path_is_transactional: false,
             at_boundary: true,
             reserved: opened.reserved,
             recorder: opened.recorder,
             recording: Recording::Neither,
             last_recorded: None,
+            aside: None,
             agent_fragment: None,
             long: LongMessage {
                 part_of: PartOf::CopyData,
@@ -337,8 +353,10 @@ impl Exchange {
         match admitted {
             // The second lock is set at login: a session that has to change sides starts anew.
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
-                self.permit = Rc::new(permit);
+                self.permit = permit;
                 self.snapshot = snapshot;
+                self.situation =
+                    situation(&self.classifier, &self.snapshot, &self.permit, &self.path);
                 false
             }
             Ok(_) | Err(_) => true,
@@ -347,7 +365,7 @@ impl Exchange {
 
     /// Whether what a direction waited for has come about.
     pub(crate) fn poll_pause_over(
-        &self,
+        &mut self,
         pause: Pause,
         context: &mut Context<'_>,
     ) -> Result<bool, Fault> {
@@ -365,6 +383,14 @@ impl Exchange {
             },
             Pause::Answers => !self.statements.is_unsettled() && !self.portals.is_unsettled(),
             Pause::Quiescence => self.is_quiescent(),
+            Pause::Reading => match &mut self.aside {
+                Some(aside) => match aside.poll_read(&self.classifier, context) {
+                    Poll::Pending => false,
+                    Poll::Ready(Ok(())) => true,
+                    Poll::Ready(Err(panicked)) => return Err(Fault::Unreadable(panicked)),
+                },
+                None => true,
+            },
             Pause::CopyAnswer => !self.pipeline.awaits_copy(),
             Pause::ShorterPipeline => self.pipeline.len() <= PIPELINE_MAX / 2,
             Pause::Goodbye => true,
@@ -426,16 +452,10 @@ impl Exchange {
         self.at_boundary = true;
     }
 
-    fn situation(&self) -> Situation {
-        Situation {
-            policy: self.snapshot.policy.version(),
-            rules: self.permit.rules_key().clone(),
-            read_only: self.permit.read_only(),
-            path: match &self.path {
-                Path::Known(schemas) => Some(Rc::clone(schemas)),
-                Path::Unknown | Path::Unreadable => None,
-            },
-        }
+    /// Takes what is known of the search path as a part of what is judged by from here on.
+    fn set_path(&mut self, path: Path) {
+        self.path = path;
+        self.situation = situation(&self.classifier, &self.snapshot, &self.permit, &self.path);
     }
 
     /// Asks the server for its search path, unseen by the agent.
@@ -445,7 +465,7 @@ impl Exchange {
             request: expected.number,
             kind: NoteKind::ReadPath,
         });
-        self.path = Path::Unreadable;
+        self.set_path(Path::Unreadable);
         self.say_query(READ_PATH, &expected, target)?;
         self.end_epoch();
         Ok(())
@@ -520,4 +540,22 @@ impl Exchange {
             }
         }
     }
+}
+
+/// What a session with this policy, permit and path is judged by.
+fn situation(
+    classifier: &Classifier,
+    snapshot: &Snapshot,
+    permit: &Permit,
+    path: &Path,
+) -> Rc<Situation> {
+    classifier.situation(Circumstances {
+        policy: snapshot.policy.version(),
+        rules: permit.rules_key().clone(),
+        read_only: permit.read_only(),
+        path: match path {
+            Path::Known(schemas) => Some(Rc::clone(schemas)),
+            Path::Unknown | Path::Unreadable => None,
+        },
+    })
 }

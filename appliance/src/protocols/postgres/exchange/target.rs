@@ -324,7 +324,7 @@ impl Exchange {
                 ..
             }) = piece
             {
-                self.path = read_path(row).map_or(Path::Unreadable, Path::Known);
+                self.set_path(read_path(row).map_or(Path::Unreadable, Path::Known));
             }
         } else if answer.fails && self.pipeline.transaction_status() != TransactionStatus::Failed {
             // The agent's reset ran and ours did not: what follows would not name the agent.
@@ -346,7 +346,7 @@ impl Exchange {
         }
         // A failed transaction may have been the reason.
         if matches!(self.path, Path::Unreadable) && self.notes.is_empty() {
-            self.path = Path::Unknown;
+            self.set_path(Path::Unknown);
         }
     }
 
