@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress test-crash fuzz bench lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress test-crash fuzz bench bench-instructions lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
 	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
+	@echo "make bench-instructions  what decoding, judging and recording cost, in instructions (valgrind)"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
 
@@ -40,6 +41,10 @@ bench: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport
 	$(CARGO) build --locked --release --package runtime --example relay
 	@SALLYPORT="$$(.ci/binary release)" RELAY="$$(.ci/binary release examples/relay)" benches/bench.py $(BENCH)
+
+bench-instructions: prepare-bench
+	$(CARGO) build --locked --release --package benches --bin instructions
+	@INSTRUCTIONS="$$(.ci/binary release instructions)" benches/instructions.py $(BENCH)
 
 lint: prepare-lint
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

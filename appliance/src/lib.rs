@@ -23,3 +23,6 @@ pub mod control;
 
 pub mod cli;
 pub mod telemetry;
+
+#[cfg(feature = "bench")]
+pub mod bench;
