@@ -7,8 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runtime::{ListenAddress, Receiver, ReplySender, Sender, ShardId, TrySendError};
 
@@ -19,6 +18,13 @@ use crate::config::ListenerSettings;
 /// Count. They are rare (cancels, a drain); a shard that is this far behind is stuck, and whoever
 /// sends is told so: a cancel is lost as a lost packet would be, a drain is sent again.
 const MAILBOX_BOUND: usize = 1024;
+
+/// How long an address may still be in use at the start.
+///
+/// The kernel takes the rings of a killed process apart after the process, and the sockets in them:
+/// for some milliseconds its listeners still accept. A restart must not fail for that.
+const PREDECESSOR_WITHIN: Duration = Duration::from_secs(1);
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(20);
 
 /// A message to one shard.
 pub enum ToShard {
@@ -198,9 +204,17 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 ///
 /// Before anything of ours is bound, so that what is found is somebody else's.
 fn expect_free(address: &ListenAddress) -> io::Result<()> {
-    match address {
-        ListenAddress::Tcp(address) => TcpListener::bind(address).map(drop),
-        ListenAddress::Unix(_) => Ok(()),
+    let ListenAddress::Tcp(address) = address else {
+        return Ok(());
+    };
+    let deadline = runtime::now() + PREDECESSOR_WITHIN;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && runtime::now() < deadline => {
+                std::thread::park_timeout(PREDECESSOR_PAUSE);
+            }
+            bound => return bound.map(drop),
+        }
     }
 }
 

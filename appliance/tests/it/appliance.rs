@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -212,10 +212,6 @@ impl Appliance {
     /// As `kill -9` from outside.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        // The kernel takes a ring apart after its process, and the sockets in it.
-        wait_until("its port to be free", || {
-            TcpListener::bind(self.address).is_ok()
-        });
     }
 
     /// As `systemctl stop`.
