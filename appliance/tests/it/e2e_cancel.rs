@@ -165,9 +165,15 @@ fn run_and_cancel(address: SocketAddr, token: &str, number: u64) -> (String, boo
     let mut wire = Wire::login(address, "canceller", "orders", token);
     let backend = wire.value("select pg_backend_pid()");
     let milliseconds = number % 4;
-    let statement = format!("select pg_sleep(0.00{milliseconds})\0");
-    wire.send('Q', statement.as_bytes());
     let cancels_late = number.is_multiple_of(3);
+    // Of these the cancel comes in time on any machine.
+    let sleeps_long = !cancels_late && number % 5 == 1;
+    let seconds = if sleeps_long {
+        "5".to_owned()
+    } else {
+        format!("0.00{milliseconds}")
+    };
+    wire.send('Q', format!("select pg_sleep({seconds})\0").as_bytes());
     if cancels_late {
         wire.until_ready();
     } else {

@@ -542,7 +542,25 @@ impl Server {
         if sql.has_columns() {
             self.say(id, done, BackendTag::RowDescription);
         }
-        self.carry_out(id, sql, done, 3)
+        let ran = self.carry_out(id, sql, done, 3);
+        if ran.is_err() {
+            self.leave_portal(sql);
+        }
+        ran
+    }
+
+    /// A simple query runs in the unnamed portal. One that fails in a transaction leaves it there
+    /// until the transaction ends.
+    fn leave_portal(&mut self, sql: Sql) {
+        self.portals.insert(
+            "",
+            Portal {
+                sql: Some(sql),
+                rows_left: 0,
+                is_done: true,
+                is_failed: true,
+            },
+        );
     }
 
     /// What a statement does when it runs, by either protocol.
@@ -749,7 +767,10 @@ impl Server {
     fn fail_copy(&mut self) {
         if let Some(copy) = self.copy.take() {
             match copy.by {
-                CopyBy::Query(_, done) => self.fail(copy.id, done, false, ERROR),
+                CopyBy::Query(_, done) => {
+                    self.leave_portal(copy.sql);
+                    self.fail(copy.id, done, false, ERROR);
+                }
                 CopyBy::Execute(_) => self.fail(copy.id, 0, true, ERROR),
             }
         }
