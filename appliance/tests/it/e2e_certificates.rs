@@ -59,8 +59,16 @@ impl World {
     }
 
     fn psql(&self, roots: &PathBuf) -> Output {
-        Command::new(binary("psql"))
-            .args(["-X", "-A", "-t", "-c", "select count(*) from orders"])
+        self.client(roots)
+            .args(["-c", "select count(*) from orders"])
+            .output()
+            .unwrap()
+    }
+
+    /// psql that logs in where the certificate verifies against `roots`.
+    fn client(&self, roots: &PathBuf) -> Command {
+        let mut psql = Command::new(binary("psql"));
+        psql.args(["-X", "-A", "-t"])
             .env("PGHOST", "localhost")
             .env("PGHOSTADDR", "127.0.0.1")
             .env("PGPORT", self.appliance.address().port().to_string())
@@ -68,9 +76,8 @@ impl World {
             .env("PGDATABASE", "orders")
             .env("PGPASSWORD", self.appliance.token("claude", "analysts"))
             .env("PGSSLMODE", "verify-full")
-            .env("PGSSLROOTCERT", roots)
-            .output()
-            .unwrap()
+            .env("PGSSLROOTCERT", roots);
+        psql
     }
 
     fn check_psql(&self, trusted: &PathBuf, distrusted: &PathBuf) {
@@ -99,16 +106,9 @@ fn a_reload_gives_new_connections_the_new_certificate_and_leaves_sessions_alone(
     let old_roots = world.roots("old.pem", &old);
     let new_roots = world.roots("new.pem", &new);
     world.check_psql(&old_roots, &new_roots);
-    let mut psql = Command::new(binary("psql"))
-        .args(["-X", "-A", "-t", "-f", "-"])
-        .env("PGHOST", "localhost")
-        .env("PGHOSTADDR", "127.0.0.1")
-        .env("PGPORT", world.appliance.address().port().to_string())
-        .env("PGUSER", "claude")
-        .env("PGDATABASE", "orders")
-        .env("PGPASSWORD", world.appliance.token("claude", "analysts"))
-        .env("PGSSLMODE", "verify-full")
-        .env("PGSSLROOTCERT", &old_roots)
+    let mut psql = world
+        .client(&old_roots)
+        .args(["-f", "-"])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
