@@ -100,6 +100,8 @@ pub enum RefusalKind {
     NotAllowed,
     /// Refused whatever the rules say.
     Guard,
+    /// It would show, store, send or decide by what is masked.
+    Masked,
     /// It could not be classified, and no rule allows `unknown`.
     Unclassified,
     /// Not valid in the grammar of PostgreSQL: a syntax error to the client. No rule allows
@@ -116,6 +118,7 @@ impl RefusalKind {
             Self::Denied => "denied",
             Self::NotAllowed => "not-allowed",
             Self::Guard => "guard",
+            Self::Masked => "masked",
             Self::Unclassified => "unclassified",
             Self::Unparsed => "unparsed",
         }

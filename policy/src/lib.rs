@@ -19,6 +19,8 @@ pub mod class;
 mod operation;
 pub mod pattern;
 
+pub mod catalogue;
+
 mod rule;
 
 mod compile;
@@ -28,6 +30,8 @@ mod decision;
 mod guard;
 
 pub mod sql;
+
+pub mod mask;
 
 pub use compile::{Compiled, Policy, Version};
 pub use decide::{Applies, ConsideredRule, ExplainedEffect, ExplainedStatement, Explanation};

@@ -19,6 +19,8 @@ pub enum PatternError {
     EmptyPart,
     #[error("the pattern has more than two parts: write NAME or SCHEMA.NAME")]
     TooManyParts,
+    #[error("a column is written TABLE.COLUMN or SCHEMA.TABLE.COLUMN")]
+    NotAColumn,
     #[error("a quoted part is not closed")]
     Unclosed,
     #[error("quotes must enclose a whole part")]
@@ -38,6 +40,60 @@ pub enum PatternError {
 pub struct Pattern {
     schema: Part,
     name: Part,
+}
+
+/// A pattern over (schema, table, column).
+///
+/// Shape: `TABLE.COLUMN` (in any schema) or `SCHEMA.TABLE.COLUMN`, with parts as in [`Pattern`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ColumnPattern {
+    table: Pattern,
+    column: Part,
+}
+
+impl ColumnPattern {
+    /// Reads a pattern as written in a policy file.
+    ///
+    /// # Errors
+    /// Any [`PatternError`]: the pattern is not well-formed or could never match.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        let mut parts = Vec::new();
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            let (part, next) = Part::parse(text)?;
+            parts.push(part);
+            rest = next;
+        }
+        let (schema, name, column) = match <[Part; 2]>::try_from(parts) {
+            Ok([name, column]) => (Part::any(), name, column),
+            Err(parts) => match <[Part; 3]>::try_from(parts) {
+                Ok([schema, name, column]) => (schema, name, column),
+                Err(_) => return Err(PatternError::NotAColumn),
+            },
+        };
+        Ok(Self {
+            table: Pattern { schema, name },
+            column,
+        })
+    }
+
+    #[must_use]
+    pub fn matches(&self, schema: &str, table: &str, column: &str) -> bool {
+        self.table.must_match(Candidate {
+            schema: Some(schema),
+            name: Some(table),
+        }) && self.column.matches(column)
+    }
+}
+
+impl fmt::Display for ColumnPattern {
+    /// In the syntax that [`ColumnPattern::parse`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.table, self.column)
+    }
 }
 
 /// What is matched: `None` stands for any schema, or any name.

@@ -4,6 +4,7 @@
 
 mod children;
 mod functions;
+pub mod lineage;
 mod nodes;
 pub mod postgres;
 mod profile;

@@ -81,6 +81,7 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
         RefusalKind::Denied => format!("denied by {rule}"),
         RefusalKind::NotAllowed => format!("not allowed {class}"),
         RefusalKind::Guard => format!("guard {rule}"),
+        RefusalKind::Masked => format!("masked {rule}"),
         RefusalKind::Unclassified => "unclassified".to_owned(),
         RefusalKind::Unparsed => "unparsed".to_owned(),
     }

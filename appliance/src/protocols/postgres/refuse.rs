@@ -61,6 +61,7 @@ impl Refused {
                 | RefusalKind::Denied
                 | RefusalKind::NotAllowed
                 | RefusalKind::Guard
+                | RefusalKind::Masked
                 | RefusalKind::Unclassified => b"42501",
             },
             message: refusal.message.clone(),

@@ -1,0 +1,165 @@
+//! Which columns of a database are masked, by the patterns of the rules.
+//!
+//! Patterns name columns of tables and views; inheritance spreads a mask to parents and children,
+//! since the rows of one are read through the other.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{MaskRule, OnLost, Transform};
+use crate::catalogue::{Catalogue, Relation};
+use crate::sql::lineage::ColumnId;
+
+/// The masked columns of one catalogue under one set of masks.
+///
+/// Scope: per catalogue and set of masks; immutable.
+#[derive(Debug, Default)]
+pub struct MaskedColumns {
+    columns: HashMap<ColumnId, MaskedColumn>,
+    relations: BTreeSet<u32>,
+    /// What becomes of statements that can not be traced: the stricter of all masks.
+    pub(super) on_lost: OnLost,
+}
+
+/// What is done to one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskedColumn {
+    pub with: Transform,
+    pub deny_predicates: bool,
+    /// The first mask that names it.
+    pub mask: String,
+    /// `schema.table.column`, for messages.
+    pub name: String,
+}
+
+impl MaskedColumns {
+    /// Finds the columns that `masks` name.
+    ///
+    /// Of several masks on one column the stricter counts.
+    pub fn find<'m>(masks: impl Iterator<Item = &'m MaskRule>, catalogue: &Catalogue) -> Self {
+        let mut found = Self {
+            on_lost: OnLost::Redact,
+            ..Self::default()
+        };
+        for mask in masks.filter(|mask| !mask.columns.is_empty()) {
+            if mask.on_lost == OnLost::Deny {
+                found.on_lost = OnLost::Deny;
+            }
+            for relation in catalogue.relations() {
+                found.find_in(mask, relation);
+            }
+        }
+        found.spread(catalogue);
+        found.relations = found.columns.keys().map(|column| column.relation).collect();
+        found
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// What is done to a column.
+    ///
+    /// A whole row (number 0) is done the strictest that is done to any of its columns.
+    #[must_use]
+    pub fn column(&self, column: ColumnId) -> Option<&MaskedColumn> {
+        if column.number == 0 {
+            return self
+                .columns
+                .iter()
+                .filter(|(id, _)| id.relation == column.relation)
+                .min_by_key(|(id, masked)| (!masked.deny_predicates, **id))
+                .map(|(_, masked)| masked);
+        }
+        self.columns.get(&column)
+    }
+
+    /// Whether the relation has a masked column.
+    #[must_use]
+    pub fn touches(&self, relation: u32) -> bool {
+        self.relations.contains(&relation)
+    }
+
+    fn find_in(&mut self, mask: &MaskRule, relation: &Relation) {
+        let (schema, table) = (&relation.name.schema, &relation.name.name);
+        for column in &relation.columns {
+            let is_named = mask
+                .columns
+                .iter()
+                .any(|pattern| pattern.matches(schema, table, &column.name));
+            if is_named {
+                let id = ColumnId {
+                    relation: relation.oid,
+                    number: column.number,
+                };
+                self.add(
+                    id,
+                    MaskedColumn {
+                        with: mask.with.clone(),
+                        deny_predicates: mask.deny_predicates,
+                        mask: mask.name.clone(),
+                        name: format!("{schema}.{table}.{}", column.name),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Returns whether anything changed.
+    fn add(&mut self, id: ColumnId, masked: MaskedColumn) -> bool {
+        match self.columns.get_mut(&id) {
+            None => {
+                self.columns.insert(id, masked);
+                true
+            }
+            Some(known) => {
+                let with = known.with.clone().stricter(masked.with);
+                let deny_predicates = known.deny_predicates || masked.deny_predicates;
+                let changes = with != known.with || deny_predicates != known.deny_predicates;
+                known.with = with;
+                known.deny_predicates = deny_predicates;
+                changes
+            }
+        }
+    }
+
+    /// Masks columns of children like those of their parents, and the other way round.
+    ///
+    /// Ends, since a column only ever gets stricter, and there are few degrees.
+    fn spread(&mut self, catalogue: &Catalogue) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for child in catalogue.relations() {
+                let parents = child.parents.iter();
+                for parent in parents.filter_map(|oid| catalogue.relation(*oid)) {
+                    changed |= self.spread_between(parent, child);
+                }
+            }
+        }
+    }
+
+    fn spread_between(&mut self, parent: &Relation, child: &Relation) -> bool {
+        let mut changed = false;
+        for column in &parent.columns {
+            let Some(inherited) = child.column_named(&column.name) else {
+                continue;
+            };
+            let above = ColumnId {
+                relation: parent.oid,
+                number: column.number,
+            };
+            let below = ColumnId {
+                relation: child.oid,
+                number: inherited.number,
+            };
+            if let Some(masked) = self.columns.get(&above).cloned() {
+                changed |= self.add(below, masked);
+            }
+            if let Some(masked) = self.columns.get(&below).cloned() {
+                changed |= self.add(above, masked);
+            }
+        }
+        changed
+    }
+}

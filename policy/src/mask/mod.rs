@@ -1,0 +1,41 @@
+//! What must happen to data before it leaves: masks by column and by value.
+//!
+//! Rules say which columns ([`MaskRule`]); [`columns`] finds them in a catalogue; [`plan`] turns a
+//! statement's lineage into what is done to its answer ([`MaskPlan`]). Bytes of answers are the
+//! appliance's.
+
+pub mod columns;
+pub mod plan;
+
+pub use columns::MaskedColumns;
+pub use plan::{ColumnMask, MaskPlan, Outputs};
+
+use crate::pattern::{ColumnPattern, Pattern};
+
+/// One `[[mask]]` of the policy files, as it applies.
+#[derive(Debug)]
+pub struct MaskRule {
+    pub name: String,
+    /// Columns whose values are masked whoever's statement shows them.
+    pub columns: Vec<ColumnPattern>,
+    /// What is done to a value.
+    pub with: Transform,
+    /// A masked column may not decide what is answered either.
+    pub deny_predicates: bool,
+    /// Functions that are not built in and are known not to read what is masked.
+    pub clear_functions: Vec<Pattern>,
+    /// What becomes of a statement whose output can not be traced to columns.
+    pub on_lost: OnLost,
+}
+
+/// What becomes of a statement whose output can not be traced to columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnLost {
+    #[default]
+    Deny,
+    /// It runs, and all that it answers is redacted.
+    Redact,
+}
+
+pub use transform::Transform;
+pub mod transform;
