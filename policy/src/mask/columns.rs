@@ -16,6 +16,7 @@ use crate::sql::lineage::ColumnId;
 pub struct MaskedColumns {
     columns: HashMap<ColumnId, MaskedColumn>,
     relations: BTreeSet<u32>,
+    unmatched: Vec<(String, String)>,
     /// What becomes of statements that can not be traced: the stricter of all masks.
     pub(super) on_lost: OnLost,
 }
@@ -44,8 +45,15 @@ impl MaskedColumns {
             if mask.on_lost == OnLost::Deny {
                 found.on_lost = OnLost::Deny;
             }
+            let mut named = vec![false; mask.columns.len()];
             for relation in catalogue.relations() {
-                found.find_in(mask, relation);
+                found.find_in(mask, relation, &mut named);
+            }
+            for (pattern, named) in mask.columns.iter().zip(named) {
+                if !named {
+                    let unmatched = (mask.name.clone(), pattern.to_string());
+                    found.unmatched.push(unmatched);
+                }
             }
         }
         found.spread(catalogue);
@@ -60,7 +68,8 @@ impl MaskedColumns {
 
     /// What is done to a column.
     ///
-    /// A whole row (number 0) is done the strictest that is done to any of its columns.
+    /// For a whole row (number 0) one of its masked columns answers, one that may not decide
+    /// before others.
     #[must_use]
     pub fn column(&self, column: ColumnId) -> Option<&MaskedColumn> {
         if column.number == 0 {
@@ -80,13 +89,23 @@ impl MaskedColumns {
         self.relations.contains(&relation)
     }
 
-    fn find_in(&mut self, mask: &MaskRule, relation: &Relation) {
+    /// Patterns that name no column of the catalogue, with the mask that each is of: a slip of the
+    /// pen, a column that was renamed since, or a mask that is about another database.
+    #[must_use]
+    pub fn unmatched(&self) -> &[(String, String)] {
+        &self.unmatched
+    }
+
+    /// Notes in `named` which patterns of the mask name something here.
+    fn find_in(&mut self, mask: &MaskRule, relation: &Relation, named: &mut [bool]) {
         let (schema, table) = (&relation.name.schema, &relation.name.name);
         for column in &relation.columns {
-            let is_named = mask
-                .columns
-                .iter()
-                .any(|pattern| pattern.matches(schema, table, &column.name));
+            let mut is_named = false;
+            for (pattern, named) in mask.columns.iter().zip(named.iter_mut()) {
+                let matches = pattern.matches(schema, table, &column.name);
+                *named |= matches;
+                is_named |= matches;
+            }
             if is_named {
                 let id = ColumnId {
                     relation: relation.oid,

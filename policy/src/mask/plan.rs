@@ -68,7 +68,8 @@ fn mask_of(output: &Output, columns: &MaskedColumns) -> ColumnMask {
     let first = masks.next()?;
     let strictest = masks.fold(first, Transform::stricter);
     // Security: what shows a part of a value shows another part of each value derived from it.
-    if strictest.is_revealing() && !output.untouched {
+    let is_one_column = output.untouched && output.sources.iter().all(|id| id.number != 0);
+    if strictest.is_revealing() && !is_one_column {
         return Some(Transform::Redact);
     }
     Some(strictest)

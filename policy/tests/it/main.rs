@@ -1,9 +1,18 @@
 //! Tests through the crate's door: rules and text in, decisions out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step of a test is a failed test"
+)]
+
 mod bounds;
 mod decisions;
 mod documents;
 mod effects;
+mod masks;
 mod problems;
 mod profiles;
 mod shapes;
