@@ -6,9 +6,11 @@
 
 pub mod columns;
 pub mod plan;
+pub mod transform;
 
 pub use columns::MaskedColumns;
 pub use plan::{ColumnMask, MaskPlan, Outputs};
+pub use transform::{Transform, TransformProblem};
 
 use crate::pattern::{ColumnPattern, Pattern};
 
@@ -36,6 +38,3 @@ pub enum OnLost {
     /// It runs, and all that it answers is redacted.
     Redact,
 }
-
-pub use transform::Transform;
-pub mod transform;
