@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use policy::class::Class;
+use policy::mask::MaskPlan;
 use policy::sql::postgres::{ProfileLimits, profile, write_shape};
 use policy::sql::{
     Batch, Effect, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
@@ -80,6 +81,9 @@ pub(super) struct Situation {
 pub(super) struct Judged {
     pub(super) decision: Decision,
     pub(super) note: Note,
+    /// What is done to the answer; `None` where nothing is masked for the principal by column.
+    #[expect(dead_code, reason = "answers are rewritten by the next change")]
+    pub(super) masking: Option<Rc<MaskPlan>>,
 }
 
 impl Judged {
@@ -112,7 +116,11 @@ impl Judged {
             effects: &effects,
             search_path: circumstances.path.as_deref(),
         });
-        Self { decision, note }
+        Self {
+            decision,
+            note,
+            masking: None,
+        }
     }
 }
 
