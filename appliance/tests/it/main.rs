@@ -18,6 +18,7 @@ mod admin;
 mod appliance;
 mod certificates;
 mod clients;
+mod e2e_attack;
 mod e2e_bad_input;
 mod e2e_cancel;
 mod e2e_certificates;
