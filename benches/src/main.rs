@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod dialogue;
+mod hostile;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,10 @@ const SELECT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;";
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
-    let count = arguments.next().and_then(|count| count.parse().ok());
+    let count: Option<u64> = arguments.next().and_then(|count| count.parse().ok());
+    if name == "hostile" {
+        return profile_hostile(arguments.next().as_deref(), count);
+    }
     let Some((case, count)) = CASES
         .iter()
         .find(|(known, _)| *known == name)
@@ -43,6 +47,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads one of [`hostile::TEXTS`], of so many bytes; without one, says what there is.
+fn profile_hostile(name: Option<&str>, bytes: Option<u64>) -> ExitCode {
+    let mut known = hostile::TEXTS.iter();
+    let found = known.find(|(text, _)| Some(*text) == name);
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let Some(((_, build), bytes)) = found.zip(bytes) else {
+        for (name, _) in hostile::TEXTS {
+            eprintln!("{name}");
+        }
+        return ExitCode::from(2);
+    };
+    let text = build(bytes);
+    let batch = profile(&text, &ProfileLimits::default());
+    let is_read = !batch.classes().contains(policy::class::Class::Unknown);
+    eprintln!("read={is_read}");
+    ExitCode::SUCCESS
 }
 
 type Case = fn(u64) -> Option<()>;
