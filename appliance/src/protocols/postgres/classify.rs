@@ -11,13 +11,13 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use policy::class::Class;
-use policy::mask::MaskPlan;
 use policy::sql::postgres::{ProfileLimits, profile, write_shape};
 use policy::sql::{
     Batch, Effect, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
 };
 use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
+use super::masking::Plans;
 use super::rewrite;
 use crate::recorder::{DecisionNote, EffectNote, Note, Verdict};
 
@@ -81,9 +81,8 @@ pub(super) struct Situation {
 pub(super) struct Judged {
     pub(super) decision: Decision,
     pub(super) note: Note,
-    /// What is done to the answer; `None` where nothing is masked for the principal by column.
-    #[expect(dead_code, reason = "answers are rewritten by the next change")]
-    pub(super) masking: Option<Rc<MaskPlan>>,
+    /// What is done to the answer of each statement; `None` where nothing is masked for the principal by column.
+    pub(super) masking: Option<Plans>,
 }
 
 impl Judged {

@@ -3,6 +3,7 @@
 pub(crate) mod classify;
 pub(crate) mod exchange;
 pub(crate) mod greet;
+pub(crate) mod masking;
 pub(crate) mod names;
 pub(crate) mod refuse;
 pub(crate) mod rewrite;

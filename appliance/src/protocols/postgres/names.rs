@@ -209,6 +209,11 @@ impl<V: Clone> Names<V> {
         }
     }
 
+    /// The epoch in which a message sent now reaches the server.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether an answer is outstanding that decides what a name means across epochs.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.pending

@@ -9,6 +9,7 @@ use policy::{Refusal, RefusalKind};
 
 use super::classify::Judged;
 use super::exchange::Fault;
+use super::masking::Unmaskable;
 use super::names::NAME_BYTES_MAX;
 use super::settings::WishRefused;
 use crate::identity::ProofFailure;
@@ -319,11 +320,23 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
             | Fault::TargetParameters(_)
             | Fault::ProbeMisanswered => (b"08P01", "the target broke the protocol"),
             Fault::Restore => (b"08006", "the session's attribution was lost"),
+            Fault::Unmaskable(unmaskable) => unmaskable_words(unmaskable),
             Fault::Journal(_) => (b"53100", "the session can not be recorded any longer"),
             Fault::Unreadable(_) => (b"XX000", "the statement could not be read"),
             Fault::Encode(_) => (b"XX000", "a message could not be written"),
         },
     })
+}
+
+fn unmaskable_words(unmaskable: &Unmaskable) -> (&'static [u8; 5], &'static str) {
+    match unmaskable {
+        Unmaskable::Malformed(_) | Unmaskable::Undescribed | Unmaskable::Miscounted => {
+            (b"08P01", "the target broke the protocol")
+        }
+        Unmaskable::Encode(_) => (b"XX000", "a message could not be written"),
+        Unmaskable::TooLong => (b"54000", "a masked value is too long to be replaced"),
+        Unmaskable::Copy => (b"0A000", "what is masked can not be copied"),
+    }
 }
 
 /// The same for the recording.
@@ -346,6 +359,12 @@ pub(super) fn end_reason(end: &End) -> EndReason {
             | Fault::TargetParameters(_)
             | Fault::ProbeMisanswered
             | Fault::Restore => EndReason::UpstreamProtocol,
+            Fault::Unmaskable(
+                Unmaskable::Malformed(_) | Unmaskable::Undescribed | Unmaskable::Miscounted,
+            ) => EndReason::UpstreamProtocol,
+            Fault::Unmaskable(Unmaskable::Encode(_) | Unmaskable::TooLong | Unmaskable::Copy) => {
+                EndReason::Aborted
+            }
             Fault::Journal(_) | Fault::Encode(_) => EndReason::NotRecordable,
             Fault::Unreadable(_) => EndReason::Aborted,
         },

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use codecs::postgres::frontend::{
-    self, Announced, Close, Execute, Frontend, FrontendPiece, FrontendTag, FunctionCall, Head,
-    Parse, Target,
+    self, Announced, Close, Describe, Execute, Formats, Frontend, FrontendPiece, FrontendTag,
+    FunctionCall, Head, Parse, Target,
 };
 use codecs::postgres::pipeline::Fate;
 use codecs::postgres::{DecodeError, Origin, Request};
@@ -26,7 +26,7 @@ use crate::recorder::{CommandKind, NoRoom, Note as DecisionNote, Recorded};
 use crate::relay::link::Outbound;
 
 /// How deep an EXECUTE may run a prepared EXECUTE. Legitimate use is one.
-const EXECUTE_DEPTH_MAX: usize = 4;
+pub(super) const EXECUTE_DEPTH_MAX: usize = 4;
 
 /// Capacity above which the buffer for a rewritten text is given back to the allocator.
 ///
@@ -193,15 +193,14 @@ impl Exchange {
             Frontend::Parse(parse) => self.parse(parse, wire, target),
             Frontend::Bind(bind) => {
                 let message = Message::new(CommandKind::Bind, wire);
-                self.bind(bind.portal, bind.statement, &message, target)
+                let formats = Some(&bind.result_formats);
+                self.bind(bind.portal, bind.statement, formats, &message, target)
             }
             Frontend::Execute(execute) => self.execute(execute, wire, target),
             Frontend::FunctionCall(call) => self.function_call(call, wire, target),
             Frontend::Close(close) => self.close(close, wire, target),
             Frontend::Sync => self.sync(wire, target),
-            Frontend::Describe(describe) => {
-                self.pass(Request::Describe(describe.target), wire, target)
-            }
+            Frontend::Describe(describe) => self.describe(describe, wire, target),
             Frontend::Flush => self.pass(Request::Flush, wire, target),
             Frontend::CopyData(_) => {
                 self.copy(Request::CopyData, CommandKind::CopyData, wire, target)
@@ -248,6 +247,7 @@ impl Exchange {
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::Query, Origin::Client)?;
+        self.mask_query(expected.number, &statement, &judged);
         let plan = rewrite::plan(&statement, &self.attribution);
         self.note_effects(&statement, expected.number);
         match &plan.text {
@@ -339,8 +339,8 @@ impl Exchange {
             }
         }
         let step = Step::whole(expected.number);
-        self.statements
-            .expect(step, Change::Define(name, statement));
+        let prepared = self.prepared(statement, &judged);
+        self.statements.expect(step, Change::Define(name, prepared));
         Ok(Outcome::Taken)
     }
 
@@ -359,7 +359,7 @@ impl Exchange {
                 let has_long = is_long(portal) || is_long(statement);
                 return match too_long.or_else(|| has_long.then(Refused::name_too_long)) {
                     Some(refused) => self.refuse(&message, refused, target),
-                    None => self.bind(portal, statement, &message, target),
+                    None => self.bind(portal, statement, None, &message, target),
                 };
             }
             Head::Parse { statement } => (CommandKind::Prepare, statement.is_empty()),
@@ -377,24 +377,25 @@ impl Exchange {
         &mut self,
         portal: &[u8],
         statement: &[u8],
+        formats: Option<&Formats<'_>>,
         message: &Message<'_>,
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
-        let Some(portal) = Name::new(portal) else {
+        let Some(name) = Name::new(portal) else {
             return self.refuse(message, Refused::name_too_long(), target);
         };
         let change = match self.statements.meaning(statement) {
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
-            Meaning::Known(statement) => {
+            Meaning::Known(prepared) => {
                 // Execute comes too late to ask, so what it will be judged by is settled here.
-                if let Some(pause) = self.settle_path(&statement, target)? {
+                if let Some(pause) = self.settle_path(&prepared.statement, target)? {
                     return Ok(Outcome::Wait(pause));
                 }
-                Change::Define(portal, statement)
+                Change::Define(name, self.portal(prepared, formats))
             }
             // The server will say that it knows no such statement. If it does know one that
             // did not come through here, its portal has no meaning and is never executed.
-            Meaning::Absent => Change::Remove(portal),
+            Meaning::Absent => Change::Remove(name),
         };
         if self.portals.len() >= NAMES_MAX {
             let refused = Refused::too_many("portals", NAMES_MAX);
@@ -405,6 +406,13 @@ impl Exchange {
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::Bind, Origin::Client)?;
+        if self.masking.is_some() {
+            let bound = match &change {
+                Change::Define(_, bound) => Some(Rc::clone(&bound.statement)),
+                Change::Remove(_) | Change::RemoveAll => None,
+            };
+            self.mask_bind(expected.number, portal, bound.as_deref());
+        }
         self.portals.expect(Step::whole(expected.number), change);
         self.long = LongMessage {
             part_of: PartOf::Command(expected.number),
@@ -421,29 +429,32 @@ impl Exchange {
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::Execute;
-        let statement = match self.portals.meaning(execute.portal) {
-            Meaning::Known(statement) => statement,
+        let named = match self.portals.meaning(execute.portal) {
+            Meaning::Known(named) => named,
             Meaning::Unsettled => return Ok(Outcome::Wait(Pause::Answers)),
             Meaning::Absent => {
                 let refused = Refused::no_portal(execute.portal);
                 return self.refuse(&Message::new(kind, wire), refused, target);
             }
         };
-        let judged = match self.judge(&statement) {
+        let statement = &named.statement;
+        let judged = match self.judge(statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
             Verdict::Refused(refused) => {
                 return self.refuse(&Message::new(kind, wire), refused, target);
             }
             Verdict::Allowed(judged) => judged,
         };
+        let described = self.learn_columns(execute.portal, &named, &judged, target)?;
         let recorded = match self.record(&Message::new(kind, wire), &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::Execute, Origin::Client)?;
+        self.mask_execute(expected.number, described, &named, &judged);
         self.forward(target, recorded, &expected, wire);
-        self.note_effects(&statement, expected.number);
-        if rewrite::clears_attribution(&statement) {
+        self.note_effects(statement, expected.number);
+        if rewrite::clears_attribution(statement) {
             self.restore_extended(target)?;
         }
         Ok(Outcome::Taken)
@@ -466,6 +477,7 @@ impl Exchange {
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::FunctionCall, Origin::Client)?;
+        self.mask_function(expected.number, call);
         let profile = policy::sql::postgres::function_call(call.function);
         self.tainted |= profile.effects.iter().any(leaves_traces);
         self.end_epoch();
@@ -497,6 +509,19 @@ impl Exchange {
     fn sync(&mut self, wire: &[u8], target: &mut impl Outbound) -> Result<Outcome, Fault> {
         let expected = self.expect(Request::Sync, Origin::Client)?;
         self.end_epoch();
+        pass_on(target, &expected, wire);
+        Ok(Outcome::Taken)
+    }
+
+    fn describe(
+        &mut self,
+        describe: &Describe<'_>,
+        wire: &[u8],
+        target: &mut impl Outbound,
+    ) -> Result<Outcome, Fault> {
+        let request = Request::Describe(describe.target);
+        let expected = self.expect(request, Origin::Client)?;
+        self.mask_describe(expected.number, describe);
         pass_on(target, &expected, wire);
         Ok(Outcome::Taken)
     }
@@ -633,7 +658,7 @@ impl Exchange {
         }
     }
 
-    fn decide(&self, statement: &Statement) -> Rc<Judged> {
+    pub(super) fn decide(&self, statement: &Statement) -> Rc<Judged> {
         statement.judge(&self.situation, &self.snapshot.policy, &self.permit)
     }
 
@@ -671,7 +696,7 @@ impl Exchange {
             let prepared = match self.statements.meaning(name.as_bytes()) {
                 Meaning::Unsettled => return Some(Objection::Wait(Pause::Answers)),
                 Meaning::Absent => return Some(Objection::Refused(Refused::no_statement(name))),
-                Meaning::Known(prepared) => prepared,
+                Meaning::Known(prepared) => prepared.statement,
             };
             let judged = self.decide(&prepared);
             if let Decision::Deny(refusal) = &judged.decision {
@@ -709,11 +734,12 @@ impl Exchange {
         if !statement.names_statements {
             return;
         }
-        for (profile, index) in statement.profiles.iter().zip(0..) {
+        let profiles = statement.profiles.iter().enumerate();
+        for ((at, profile), index) in profiles.zip(0..) {
             let change = match &profile.names {
                 NamedStatementEffect::None | NamedStatementEffect::Executes(_) => None,
                 NamedStatementEffect::Prepares(name) => Name::new(name.as_bytes())
-                    .map(|name| Change::Define(name, Rc::clone(statement))),
+                    .map(|name| Change::Define(name, self.prepared_by_sql(statement, at))),
                 NamedStatementEffect::Deallocates(name) => {
                     Name::new(name.as_bytes()).map(Change::Remove)
                 }

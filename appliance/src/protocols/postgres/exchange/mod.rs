@@ -14,6 +14,7 @@
 
 mod agent;
 mod aside;
+mod masked;
 mod target;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use policy::Permit;
 use runtime::mapped::Position;
 
 use super::classify::{Circumstances, Classifier, Situation, Statement};
+use super::masking::{Described, Masking, Unmaskable};
 use super::names::Names;
 use super::refuse::{self, Refused};
 use super::rewrite;
@@ -113,6 +115,8 @@ pub(crate) enum Fault {
     TargetParameters(#[source] UpstreamError),
     #[error("the attribution of the session could not be set again")]
     Restore,
+    #[error("an answer can not be masked")]
+    Unmaskable(#[from] Unmaskable),
     #[error("a text could not be read")]
     Unreadable(#[source] Panicked),
     #[error("a message could not be written")]
@@ -136,8 +140,8 @@ pub(crate) struct Exchange {
     backend: BackendDecoder,
     pipeline: Pipeline<u64>,
     last_request: u64,
-    statements: Names<Rc<Statement>>,
-    portals: Names<Rc<Statement>>,
+    statements: Names<Named>,
+    portals: Names<Named>,
     notes: VecDeque<Note>,
 
     attribution: Attribution,
@@ -153,6 +157,8 @@ pub(crate) struct Exchange {
     /// A statement and portal name of ours that no agent can guess.
     reserved: String,
 
+    /// Since the first verdict that says what is masked for the principal.
+    masking: Option<Box<Masking>>,
     recorder: Recorder,
     recording: Recording,
     /// Where in the journal the last forwarded command stands.
@@ -221,6 +227,16 @@ enum NoteKind {
     Spliced(Vec<u32>),
     /// A hidden request that reads the search path back.
     ReadPath,
+}
+
+/// What a name of a prepared statement or portal stands for.
+#[derive(Clone)]
+struct Named {
+    statement: Rc<Statement>,
+    /// Which part of the text it is: more than zero only for a PREPARE among others.
+    index: usize,
+    /// Where something is masked for the principal: what is known of its rows.
+    described: Option<Rc<Described>>,
 }
 
 /// A setting and its value, as `ParameterStatus` says them.
@@ -295,6 +311,7 @@ impl Exchange {
             path_is_transactional: false,
             at_boundary: true,
             reserved: opened.reserved,
+            masking: None,
             recorder: opened.recorder,
             recording: Recording::Neither,
             last_recorded: None,

@@ -15,12 +15,12 @@ use crate::recorder::NoRoom;
 use crate::relay::link::{Outbound, Upstream};
 
 /// What is done with one message.
-enum Fate {
+pub(super) enum Fate {
     /// The agent gets it as it is.
     Pass,
     /// It answers a request of ours.
     Swallow,
-    /// The agent gets what is in [`Exchange::scratch_for_agent`] instead.
+    /// The agent gets instead what was added to [`Exchange::scratch_for_agent`].
     Replace,
 }
 
@@ -29,11 +29,15 @@ enum Fate {
 pub(super) struct Held {
     /// Bytes at the front that pass.
     run: usize,
-    /// Bytes behind the run that do not.
+    /// Bytes behind the run that do not: [`Exchange::scratch_for_agent`] holds what is put in their
+    /// place.
     dropped: usize,
-    /// Whether [`Exchange::scratch_for_agent`] holds words of ours to be put in their place.
-    replaced: bool,
 }
+
+/// Bytes of rewritten messages above which no more are collected before they are passed on.
+///
+/// Bytes; a read of the largest size.
+const REWRITTEN_AT_ONCE: usize = 64 * 1024;
 
 impl Exchange {
     /// Takes the messages in `bytes`, records what the agent will see of them, and passes that on.
@@ -79,7 +83,8 @@ impl Exchange {
             return Ok(false);
         }
         loop {
-            let rest = bytes.get(self.held.run..).unwrap_or_default();
+            let collected = self.held.run + self.held.dropped;
+            let rest = bytes.get(collected..).unwrap_or_default();
             let Some(piece) = self.backend.decode(rest).map_err(Fault::Target)? else {
                 return Ok(true);
             };
@@ -96,19 +101,23 @@ impl Exchange {
             }
             self.agent_is_mid_message = match &piece {
                 BackendPiece::Message(_) => false,
-                BackendPiece::Fragment(fragment) => !fragment.last && matches!(fate, Fate::Pass),
+                BackendPiece::Fragment(fragment) => {
+                    !fragment.last && !matches!(fate, Fate::Swallow)
+                }
             };
             match fate {
-                Fate::Pass => self.held.run += length,
-                Fate::Swallow => {
-                    self.held.dropped = length;
-                    return Ok(false);
+                Fate::Pass if self.held.dropped == 0 => {
+                    self.held.run += length;
+                    continue;
                 }
-                Fate::Replace => {
-                    self.held.dropped = length;
-                    self.held.replaced = true;
-                    return Ok(false);
-                }
+                // Between messages that are rewritten.
+                Fate::Pass => self.scratch_for_agent.extend_from_slice(piece.wire()),
+                Fate::Swallow | Fate::Replace => {}
+            }
+            self.held.dropped += length;
+            // Where rows are masked, most of them are.
+            if self.masking.is_none() || self.scratch_for_agent.len() >= REWRITTEN_AT_ONCE {
+                return Ok(false);
             }
         }
     }
@@ -128,13 +137,13 @@ impl Exchange {
             sides.agent.append(run);
             done += std::mem::take(&mut self.held.run);
         }
-        if self.held.replaced {
+        if !self.scratch_for_agent.is_empty() {
             let words = &self.scratch_for_agent;
             if let Err(no_room) = self.recorder.response(self.last_request, words) {
                 return (done, Err(no_room));
             }
             sides.agent.append(words);
-            self.held.replaced = false;
+            self.scratch_for_agent.clear();
         }
         done += std::mem::take(&mut self.held.dropped);
         (done, Ok(()))
@@ -165,21 +174,27 @@ impl Exchange {
         let fate = match reply {
             Reply::Fatal(_) => {
                 self.target_said_goodbye = true;
-                Fate::Pass
+                self.mask_words(piece)?
             }
             // They come at any time, also while only requests of ours are pending.
             Reply::Asynchronous => self.asynchronous(piece)?,
             Reply::Answer(answer) => match answer.origin {
                 Origin::Client => self.client_answered(piece, &answer)?,
                 Origin::Refused => self.probe_answered(piece, &answer)?,
+                Origin::Hidden if self.asks_for_columns(&answer) => {
+                    self.columns_answered(piece, &answer)?
+                }
                 Origin::Hidden => self.hidden_answered(piece, &answer)?,
             },
         };
         self.dismiss_discarded();
-        if let BackendEvent::ReadyForQuery(status) = event
-            && matches!(fate, Fate::Pass)
-        {
-            self.at_ready(status);
+        if let BackendEvent::ReadyForQuery(status) = event {
+            if let Some(masking) = &mut self.masking {
+                masking.ready(status);
+            }
+            if matches!(fate, Fate::Pass) {
+                self.at_ready(status);
+            }
         }
         self.swallows_fragment = matches!(fate, Fate::Swallow);
         Ok(fate)
@@ -201,7 +216,7 @@ impl Exchange {
         if is_of_ours {
             return Ok(Fate::Swallow);
         }
-        Ok(Fate::Pass)
+        self.mask_words(piece)
     }
 
     /// A reset takes the attribution away and a request of ours brings it back: the agent is told
@@ -219,7 +234,6 @@ impl Exchange {
         if upheld == status.value {
             return Ok(Fate::Pass);
         }
-        self.scratch_for_agent.clear();
         encode_parameter_status(&mut self.scratch_for_agent, status.name, upheld)?;
         Ok(Fate::Replace)
     }
@@ -254,6 +268,7 @@ impl Exchange {
             request: answer.tag,
             statement,
         };
+        let fate = self.mask_answer(piece, answer, statement)?;
         if answer.fails {
             self.statements.dismiss(answer.tag);
             self.portals.dismiss(answer.tag);
@@ -278,7 +293,7 @@ impl Exchange {
                 | Request::Terminate => {}
             }
         }
-        Ok(Fate::Pass)
+        Ok(fate)
     }
 
     /// The pipeline has made sure that a probe was answered by an error; the agent gets our words.
@@ -300,7 +315,6 @@ impl Exchange {
         }
         Ok(match self.note_of(answer.tag) {
             Some(NoteKind::Refused(refused)) => {
-                self.scratch_for_agent.clear();
                 refused.encode(&mut self.scratch_for_agent)?;
                 Fate::Replace
             }

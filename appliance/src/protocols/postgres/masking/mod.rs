@@ -1,0 +1,402 @@
+//! What of the target's answers is changed before it is recorded and before the agent sees it.
+//!
+//! ```text
+//! judged statement ─▶ MaskPlan ─┐
+//! RowDescription ───────────────┴─▶ Shape, once per answer ─▶ rows and COPY data rewritten
+//! transaction ─▶ whether the server's texts may quote what is masked ─▶ errors, notices
+//! ```
+//!
+//! Which answer is meant is said by the number of its request. A session that no mask is about has
+//! none of this.
+
+mod described;
+mod due;
+mod rows;
+mod shape;
+mod texts;
+mod value;
+
+pub(super) use described::Described;
+pub(super) use due::{Of, Planned};
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use codecs::postgres::backend::{
+    ErrorFields, NotificationResponse, RowDescription, encode_function_call_response,
+    encode_notification_response,
+};
+use codecs::postgres::pipeline::Answer;
+use codecs::postgres::{
+    Backend, BackendPiece, BackendTag, DecodeError, EncodeError, Request, TransactionStatus,
+};
+use policy::mask::MaskPlan;
+
+use described::Field;
+use due::{Due, Role, role};
+use shape::Shape;
+
+/// What is done to the answers of each statement of a text.
+pub(super) type Plans = Rc<[Rc<MaskPlan>]>;
+
+/// Most cursors of a session whose queries are known. What FETCH brings from another is redacted.
+///
+/// Count. A program holds a few at a time.
+const CURSORS_MAX: usize = 1024;
+
+/// Why an answer can not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unmaskable {
+    #[error("the target sent what is not PostgreSQL")]
+    Malformed(#[from] DecodeError),
+    #[error("a message could not be written")]
+    Encode(#[from] EncodeError),
+    #[error("the target sent rows that it did not describe")]
+    Undescribed,
+    #[error("the target sent a row of another number of values than it described")]
+    Miscounted,
+    #[error("a value is too long to be masked")]
+    TooLong,
+    #[error("COPY data can not be masked")]
+    Copy,
+}
+
+/// What the agent gets of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Seen {
+    AsItIs,
+    /// What was written instead, which may be nothing.
+    Rewritten,
+}
+
+/// The masks of a session, and what they are about to be applied to. Per connection.
+#[derive(Default)]
+pub(super) struct Masking {
+    /// In the order of their requests. Bounded by the pipeline.
+    due: VecDeque<Due>,
+    /// The request whose answer is arriving.
+    answering: u64,
+    rows: Option<Rows>,
+    /// The data of a COPY is arriving, and none of it is masked.
+    copies: bool,
+    /// What the cursors of SQL's DECLARE answer with, by name.
+    ///
+    /// An entry is put there when the server confirms the DECLARE. A name can not be declared twice
+    /// at a time, so that the last confirmed one is what it stands for, if it stands for anything.
+    cursors: HashMap<Box<str>, Planned>,
+    /// A statement of the open transaction touched what is masked: what the server says until its
+    /// end may quote it.
+    withholds: bool,
+    /// One value, before its length is known.
+    value: Vec<u8>,
+}
+
+/// The rows that are arriving.
+struct Rows {
+    statement: u32,
+    shape: Rc<Shape>,
+}
+
+impl Masking {
+    /// Notes what the answer to a request is to be masked by.
+    pub(super) fn expect(&mut self, request: u64, of: Of, withholds: bool) {
+        self.due.push_back(Due {
+            request,
+            of,
+            withholds,
+        });
+    }
+
+    /// Whether the answer is one to a request of ours that asks for types.
+    pub(super) fn learns_by(&self, request: u64) -> bool {
+        let mut due = self.due.iter();
+        due.find(|due| due.request == request)
+            .is_some_and(|due| matches!(due.of, Of::Learning(_)))
+    }
+
+    /// Takes note of a message that answers a request, and rewrites it to `out` where it shows what
+    /// is masked.
+    ///
+    /// `statement` is the index of the agent's own statement.
+    pub(super) fn answer(
+        &mut self,
+        piece: &BackendPiece<'_>,
+        answer: &Answer<u64>,
+        statement: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        self.turn_to(answer.tag);
+        let seen = match piece {
+            BackendPiece::Message(decoded) => match &decoded.message {
+                Backend::DataRow(_) => self.row(decoded.wire, statement, out)?,
+                Backend::RowDescription(description) => {
+                    self.described(description, answer, statement);
+                    Seen::AsItIs
+                }
+                Backend::NoData => {
+                    self.learn(Rc::from([]));
+                    Seen::AsItIs
+                }
+                Backend::BindComplete => {
+                    self.bound();
+                    Seen::AsItIs
+                }
+                Backend::CopyOutResponse(_) => self.copy(statement)?,
+                Backend::FunctionCallResponse(Some(_)) => self.result(out)?,
+                Backend::ErrorResponse(fields) => {
+                    self.says(BackendTag::ErrorResponse, fields, out)?
+                }
+                Backend::Authentication(_)
+                | Backend::BackendKeyData(_)
+                | Backend::CloseComplete
+                | Backend::CommandComplete(_)
+                | Backend::CopyBothResponse(_)
+                | Backend::CopyData(_)
+                | Backend::CopyDone
+                | Backend::CopyInResponse(_)
+                | Backend::EmptyQueryResponse
+                | Backend::FunctionCallResponse(_)
+                | Backend::NegotiateProtocolVersion(_)
+                | Backend::NoticeResponse(_)
+                | Backend::NotificationResponse(_)
+                | Backend::ParameterDescription(_)
+                | Backend::ParameterStatus(_)
+                | Backend::ParseComplete
+                | Backend::PortalSuspended
+                | Backend::ReadyForQuery(_) => Seen::AsItIs,
+            },
+            BackendPiece::Fragment(_) => self.fragment(statement)?,
+        };
+        if answer.completes_statement {
+            self.statement_done(statement);
+        }
+        if answer.completes_request || answer.fails {
+            self.rows = None;
+            self.turn_to(answer.tag.saturating_add(1));
+        }
+        Ok(seen)
+    }
+
+    /// What the server says in words: an error, or a notice, which comes at any time.
+    pub(super) fn says(
+        &self,
+        tag: BackendTag,
+        fields: &ErrorFields<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        let withholds = self.withholds || self.due.front().is_some_and(|due| due.withholds);
+        if !withholds {
+            return Ok(Seen::AsItIs);
+        }
+        texts::withhold(out, tag, fields)?;
+        Ok(Seen::Rewritten)
+    }
+
+    /// Another session's NOTIFY. Nobody knows what its payload derives from.
+    pub(super) fn notified(
+        &self,
+        notification: &NotificationResponse<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        let NotificationResponse {
+            process_id,
+            channel,
+            payload,
+        } = *notification;
+        if payload.is_empty() {
+            return Ok(Seen::AsItIs);
+        }
+        encode_notification_response(out, process_id, channel, texts::WITHHELD_PAYLOAD)?;
+        Ok(Seen::Rewritten)
+    }
+
+    /// The server said ReadyForQuery: outside of a transaction nothing is left that it may quote.
+    pub(super) fn ready(&mut self, status: TransactionStatus) {
+        self.withholds &= status != TransactionStatus::Idle;
+    }
+
+    /// Drops what was due before `request`: it was answered, or the server discarded it.
+    fn turn_to(&mut self, request: u64) {
+        while let Some(due) = self.due.pop_front_if(|due| due.request < request) {
+            self.withholds |= due.withholds;
+        }
+        self.answering = request;
+    }
+
+    /// What is noted of the request whose answer is arriving.
+    fn front(&self) -> Option<&Due> {
+        let front = self.due.front();
+        front.filter(|due| due.request == self.answering)
+    }
+}
+
+/// What the messages of an answer do.
+impl Masking {
+    fn described(
+        &mut self,
+        description: &RowDescription<'_>,
+        answer: &Answer<u64>,
+        statement: u32,
+    ) {
+        let fields: Rc<[Field]> = description
+            .iter()
+            .map(|column| Field::of(&column))
+            .collect();
+        if answer.request != Request::Query {
+            return self.learn(fields);
+        }
+        // A rule of the server may add a second query to a statement: no plan speaks of it.
+        let is_second = self
+            .rows
+            .as_ref()
+            .is_some_and(|rows| rows.statement == statement);
+        let planned = if is_second {
+            Planned::Unknown
+        } else {
+            self.planned(statement)
+        };
+        self.rows = Some(Rows {
+            statement,
+            shape: Rc::new(Shape::new(&planned, &fields, None)),
+        });
+    }
+
+    /// Keeps the answer to a Describe.
+    fn learn(&self, fields: Rc<[Field]>) {
+        if let Some(Due {
+            of: Of::Describe(described) | Of::Learning(described),
+            ..
+        }) = self.front()
+        {
+            described.learn(fields);
+        }
+    }
+
+    fn row(&mut self, wire: &[u8], statement: u32, out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+        if self.front().is_none() {
+            return Ok(Seen::AsItIs);
+        }
+        let shape = self.shape(statement)?;
+        if shape.is_clear() {
+            return Ok(Seen::AsItIs);
+        }
+        rows::rewrite(wire, &shape, &mut self.value, out)
+    }
+
+    /// How the rows are made that are arriving.
+    fn shape(&mut self, statement: u32) -> Result<Rc<Shape>, Unmaskable> {
+        if let Some(rows) = &self.rows
+            && rows.statement == statement
+        {
+            return Ok(Rc::clone(&rows.shape));
+        }
+        let Some(Due {
+            of: Of::Execute { portal, .. },
+            ..
+        }) = self.front()
+        else {
+            return Err(Unmaskable::Undescribed);
+        };
+        let shape = portal
+            .shape(&self.planned(statement))
+            .ok_or(Unmaskable::Undescribed)?;
+        self.rows = Some(Rows {
+            statement,
+            shape: Rc::clone(&shape),
+        });
+        Ok(shape)
+    }
+
+    /// A row or a result that is too long to be held.
+    fn fragment(&mut self, statement: u32) -> Result<Seen, Unmaskable> {
+        let is_clear = match self.front().map(|due| &due.of) {
+            None => true,
+            Some(Of::Query { .. } | Of::Execute { .. }) => {
+                self.copies || self.shape(statement)?.is_clear()
+            }
+            Some(Of::Function { is_known }) => *is_known,
+            Some(Of::Describe(_) | Of::Learning(_) | Of::Bind(_)) => false,
+        };
+        if is_clear {
+            return Ok(Seen::AsItIs);
+        }
+        Err(Unmaskable::TooLong)
+    }
+
+    fn copy(&mut self, statement: u32) -> Result<Seen, Unmaskable> {
+        if self.front().is_none() || self.planned(statement).is_clear() {
+            self.copies = true;
+            return Ok(Seen::AsItIs);
+        }
+        Err(Unmaskable::Copy)
+    }
+
+    /// The result of a function that was called by its number.
+    fn result(&self, out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+        match self.front().map(|due| &due.of) {
+            Some(Of::Function { is_known: false }) => {
+                encode_function_call_response(out, None)?;
+                Ok(Seen::Rewritten)
+            }
+            _ => Ok(Seen::AsItIs),
+        }
+    }
+
+    /// What the statement whose answer is arriving is masked by.
+    fn planned(&self, statement: u32) -> Planned {
+        // A request that is not noted was judged before any mask was about the session.
+        let planned = self.front().map(|due| due.of.planned(statement));
+        match planned.unwrap_or(Planned::Clear) {
+            Planned::Cursor(name) => {
+                let cursor = self.cursors.get(&name).cloned();
+                cursor.unwrap_or(Planned::Unknown)
+            }
+            planned @ (Planned::Clear | Planned::Plan(_) | Planned::Unknown) => planned,
+        }
+    }
+
+    /// A statement ran to its end: cursors are what it made them.
+    fn statement_done(&mut self, statement: u32) {
+        self.rows = None;
+        self.copies = false;
+        let front = self.due.front();
+        let Some(due) = front.filter(|due| due.request == self.answering) else {
+            return;
+        };
+        let Some(profile) = due.of.profile(statement) else {
+            return;
+        };
+        match role(profile) {
+            Role::Declares(name) => {
+                let planned = due.of.planned(statement);
+                if self.cursors.len() < CURSORS_MAX || self.cursors.contains_key(name) {
+                    self.cursors.insert(name.into(), planned);
+                }
+            }
+            Role::Closes("") => self.cursors.clear(),
+            Role::Closes(name) => drop(self.cursors.remove(name)),
+            // Code that nobody looked into may have opened one under any name.
+            Role::Plain | Role::Fetches(_) if profile.opaque => self.cursors.clear(),
+            Role::Plain | Role::Fetches(_) => {}
+        }
+    }
+
+    /// The server made a portal, which FETCH can name like a cursor.
+    fn bound(&mut self) {
+        let Some(Due {
+            of: Of::Bind(portal),
+            ..
+        }) = self.front()
+        else {
+            return;
+        };
+        if let Ok(name) = std::str::from_utf8(portal) {
+            let name: Box<str> = name.into();
+            self.cursors.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

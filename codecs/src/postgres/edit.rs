@@ -1,0 +1,125 @@
+//! Puts other values in the place of some of a message's own; the rest is copied as it stands.
+
+use crate::wire::{EncodeError, Reader, Writer};
+
+use super::backend::{BackendTag, ErrorFields};
+use super::error::{DecodeError, InMessage};
+use super::framing::HEADER_BYTES;
+
+/// Rewrites one DataRow, value by value.
+///
+/// Nothing is written before a value is replaced, and what lies between two replaced values is
+/// copied in one piece. Unless [`Self::finish`] says otherwise, `out` holds what it held before.
+#[derive(Debug)]
+pub struct RowEdit<'v, 'b> {
+    out: &'v mut Vec<u8>,
+    /// Where the message begins in `out`.
+    start: usize,
+    wire: &'b [u8],
+    /// Bytes of `wire` that are in `out`, or whose place is taken.
+    done: usize,
+    reader: Reader<'b>,
+    /// Where the value last returned begins, with its length.
+    value_at: usize,
+    left: u16,
+}
+
+impl<'v, 'b> RowEdit<'v, 'b> {
+    /// `wire` is one DataRow, header included.
+    ///
+    /// # Errors
+    /// When it has no count.
+    #[inline]
+    pub fn new(out: &'v mut Vec<u8>, wire: &'b [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(wire);
+        reader.bytes(HEADER_BYTES).in_message("DataRow")?;
+        let left = reader.u16().in_message("DataRow")?;
+        Ok(Self {
+            start: out.len(),
+            out,
+            wire,
+            done: 0,
+            reader,
+            value_at: 0,
+            left,
+        })
+    }
+
+    /// How many values are to come.
+    #[inline]
+    pub fn left(&self) -> usize {
+        usize::from(self.left)
+    }
+
+    /// The next value; the inner `None` is NULL, the outer one the end.
+    ///
+    /// # Errors
+    /// When lengths and count do not fill the message exactly.
+    #[inline]
+    pub fn next_value(&mut self) -> Result<Option<Option<&'b [u8]>>, DecodeError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            self.reader.finish().in_message("DataRow")?;
+            return Ok(None);
+        };
+        self.left = left;
+        self.value_at = self.position();
+        self.reader.nullable().in_message("DataRow").map(Some)
+    }
+
+    /// Puts `value` in the place of the one that was last returned.
+    pub fn replace(&mut self, value: Option<&[u8]>) -> Result<(), EncodeError> {
+        let before = self.wire.get(self.done..self.value_at).unwrap_or_default();
+        self.out.extend_from_slice(before);
+        self.done = self.position();
+        match value {
+            None => self.out.extend_from_slice(&(-1_i32).to_be_bytes()),
+            Some(value) => {
+                let length = i32::try_from(value.len()).map_err(|_| EncodeError::TooLong)?;
+                self.out.extend_from_slice(&length.to_be_bytes());
+                self.out.extend_from_slice(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the row; whether a value was replaced, so that `out` holds the message.
+    ///
+    /// # Errors
+    /// When the message became longer than a message can be.
+    pub fn finish(self) -> Result<bool, EncodeError> {
+        if self.done == 0 {
+            return Ok(false);
+        }
+        let rest = self.wire.get(self.done..).unwrap_or_default();
+        self.out.extend_from_slice(rest);
+        let length_at = self.start.saturating_add(1);
+        let length = i32::try_from(self.out.len().saturating_sub(length_at))
+            .map_err(|_| EncodeError::TooLong)?;
+        let field = length_at..length_at.saturating_add(4);
+        let field = self.out.get_mut(field).ok_or(EncodeError::TooLong)?;
+        field.copy_from_slice(&length.to_be_bytes());
+        Ok(true)
+    }
+
+    fn position(&self) -> usize {
+        self.wire.len().saturating_sub(self.reader.rest().len())
+    }
+}
+
+/// Writes an ErrorResponse or NoticeResponse of other texts: `text` says what becomes of a field,
+/// `None` that it stays.
+///
+/// # Errors
+/// [`EncodeError::ContainsNul`] for a text with a NUL; `out` holds what it held before.
+pub fn rewrite_fields<'t>(
+    out: &mut Vec<u8>,
+    tag: BackendTag,
+    fields: &ErrorFields<'t>,
+    mut text: impl FnMut(u8, &'t [u8]) -> Option<&'t [u8]>,
+) -> Result<(), EncodeError> {
+    let mut writer = Writer::tagged(out, tag.byte());
+    for (code, value) in fields.iter() {
+        writer.u8(code).string(text(code, value).unwrap_or(value));
+    }
+    writer.u8(0).finish()
+}
