@@ -249,7 +249,11 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
     let (snapshot, proven) = configured(directory)?;
     let (journal, reader) = journal(directory)?;
     let sought = policy::Target::named("orders");
-    let permit = snapshot.policy.admit(proven.principal(), &sought).ok()?;
+    let occasion = policy::Occasion::default();
+    let permit = snapshot
+        .policy
+        .admit(proven.principal(), &sought, occasion)
+        .ok()?;
     let mut frontend = FrontendDecoder::new(snapshot.limits.wire);
     frontend.authenticated();
     let exchange = Exchange::new(Opened {
@@ -258,6 +262,7 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         proven,
         permit,
         sought,
+        client: None,
         classifier: Classifier::new(),
         frontend,
         reserved: "reserved".to_owned(),

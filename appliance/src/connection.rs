@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::Permit;
 use policy::sql::postgres::{ProfileLimits, profile};
-use policy::{Decision, Operation, SearchPath, SessionContext};
+use policy::{Decision, Occasion, Operation, Permit, SearchPath, SessionContext};
 use runtime::Stream;
 
 use crate::config::{Destination, ListenerProof, ListenerSettings, Snapshot};
 use crate::downstream::origin::{self, Origin};
+use crate::downstream::proxies;
 use crate::identity::{self, Claim, Proven};
 use crate::protocols::postgres::exchange::{Exchange, Opened};
 use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening};
@@ -200,6 +200,7 @@ struct Session {
     recorder: Recorder,
     lease: Lease,
     sought: policy::Target,
+    client: Option<policy::Client>,
     login_unix: u64,
 }
 
@@ -247,7 +248,12 @@ async fn login(
         .targets
         .find(&wishes.database)
         .ok_or(LoginRefusal::NoTarget)?;
-    let admitted = snapshot.policy.admit(proven.principal(), &sought);
+    let client = greeting.origin().known_client().map(proxies::client);
+    let occasion = Occasion {
+        client,
+        unix_time: login_unix,
+    };
+    let admitted = snapshot.policy.admit(proven.principal(), &sought, occasion);
     let permit = admitted.map_err(LoginRefusal::NotAdmitted)?;
     let settings = allowed_settings(&snapshot, &permit, &wishes)?;
 
@@ -305,6 +311,7 @@ async fn login(
         recorder,
         lease,
         sought,
+        client,
         login_unix,
     })
 }
@@ -320,6 +327,7 @@ impl Session {
             recorder,
             lease,
             sought,
+            client,
             login_unix,
         } = self;
         let secret = shard.session_secret(greeting.secret_bytes())?;
@@ -360,6 +368,7 @@ impl Session {
             proven,
             permit,
             sought,
+            client,
             classifier: Rc::clone(shard.classifier()),
             frontend,
             attribution,

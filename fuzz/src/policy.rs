@@ -6,8 +6,8 @@ use policy::class::Class;
 use policy::pattern::{Candidate, NAME_BYTES, Pattern};
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{
-    Decision, KnownTarget, Operation, Permit, Policy, Principal, Proof, SearchPath, SessionContext,
-    Source, Target,
+    Decision, Known, KnownTarget, Occasion, Operation, Permit, Policy, Principal, Proof,
+    SearchPath, SessionContext, Source, Target,
 };
 
 /// Admits everybody to everything but what nobody can classify.
@@ -17,9 +17,15 @@ static ALLOW_ALL: LazyLock<Policy> = LazyLock::new(|| {
         text: "[[rule]]\nname = \"all\"\ngroups = [\"*\"]\ntargets = [\"*\"]\nallow = { statements = [\"*\"] }\n"
             .to_owned(),
     };
-    Policy::compile(&[source], &known(&["orders"]))
-        .expect("a good policy")
-        .policy
+    Policy::compile(
+        &[source],
+        &Known {
+            targets: &known(&["orders"]),
+            issuers: &[],
+        },
+    )
+    .expect("a good policy")
+    .policy
 });
 
 fn known<'n>(names: &[&'n str]) -> Vec<KnownTarget<'n>> {
@@ -45,7 +51,7 @@ fn permit(policy: &Policy) -> Option<Permit> {
         name: "orders".to_owned(),
         database: None,
     };
-    policy.admit(&principal, &target).ok()
+    policy.admit(&principal, &target, Occasion::default()).ok()
 }
 
 fn judge(policy: &Policy, permit: &Permit, text: &str) -> bool {
@@ -97,7 +103,12 @@ pub fn document(input: &[u8]) {
         text: text.to_owned(),
     };
     let lines = text.split('\n').count();
-    match Policy::compile(&[source], &known(&["orders", "people"])) {
+    let targets = known(&["orders", "people"]);
+    let known = Known {
+        targets: &targets,
+        issuers: &[],
+    };
+    match Policy::compile(&[source], &known) {
         Ok(compiled) => {
             for warning in &compiled.warnings {
                 assert!(warning.line >= 1 && warning.line <= lines);

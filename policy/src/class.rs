@@ -58,12 +58,24 @@ pub struct ClassEntry {
     pub groups: &'static [&'static str],
     /// A `tables` list speaks about this class.
     pub tables: bool,
+    /// How a `columns` list speaks about this class.
+    pub columns: ByColumn,
     /// A `functions` list speaks about this class.
     pub functions: bool,
     /// An allow of this other class covers it: it exists so that a deny can single it out.
     pub derived_from: Option<Class>,
     /// A principal who is allowed it needs more than a read-only session.
     pub writes: bool,
+}
+
+/// How a list of columns speaks about a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByColumn {
+    Never,
+    /// What is done to a table is done to columns of it, each of which counts.
+    Each,
+    /// By the table alone: what it does to columns counts under another class besides.
+    Table,
 }
 
 const fn entry(
@@ -78,6 +90,7 @@ const fn entry(
         meaning,
         groups,
         tables: false,
+        columns: ByColumn::Never,
         functions: false,
         derived_from: None,
         writes: false,
@@ -87,6 +100,16 @@ const fn entry(
 impl ClassEntry {
     const fn tables(mut self) -> Self {
         self.tables = true;
+        self
+    }
+
+    const fn columns(mut self) -> Self {
+        self.columns = ByColumn::Each;
+        self
+    }
+
+    const fn columns_by_table(mut self) -> Self {
+        self.columns = ByColumn::Table;
         self
     }
 
@@ -128,7 +151,8 @@ pub const CLASSES: &[ClassEntry] = &[
         &["read"],
         "reads rows of a table, view, sequence or foreign table; a SELECT of nothing but values has no object",
     )
-    .tables(),
+    .tables()
+    .columns(),
     entry(
         Class::Insert,
         "insert",
@@ -136,6 +160,7 @@ pub const CLASSES: &[ClassEntry] = &[
         "adds rows: INSERT, MERGE with an INSERT action, COPY FROM",
     )
     .tables()
+    .columns()
     .writes(),
     entry(
         Class::Update,
@@ -144,6 +169,7 @@ pub const CLASSES: &[ClassEntry] = &[
         "changes rows: UPDATE, INSERT ... ON CONFLICT DO UPDATE, MERGE with an UPDATE action, nextval and setval of a sequence, writing large objects (object pg_catalog.pg_largeobject)",
     )
     .tables()
+    .columns()
     .writes(),
     entry(
         Class::Delete,
@@ -219,6 +245,7 @@ pub const CLASSES: &[ClassEntry] = &[
         "COPY into a table; counts as insert besides",
     )
     .tables()
+    .columns_by_table()
     .writes(),
     entry(
         Class::CopyTo,
@@ -226,7 +253,8 @@ pub const CLASSES: &[ClassEntry] = &[
         &["read"],
         "COPY out of a table or query; what it reads counts as select besides",
     )
-    .tables(),
+    .tables()
+    .columns_by_table(),
     entry(
         Class::CopyProgram,
         "copy-program",
@@ -263,7 +291,8 @@ pub const CLASSES: &[ClassEntry] = &[
         &["read"],
         "EXPLAIN; with ANALYZE the statement counts as executed",
     )
-    .tables(),
+    .tables()
+    .columns_by_table(),
     entry(
         Class::Show,
         "show",
@@ -365,6 +394,7 @@ pub const CLASSES: &[ClassEntry] = &[
         "an UPDATE that no condition on its rows limits",
     )
     .tables()
+    .columns_by_table()
     .writes()
     .derived_from(Class::Update),
     entry(
@@ -544,12 +574,21 @@ pub fn documentation() -> String {
             .map(|group| format!("`{group}`"))
             .collect::<Vec<_>>()
             .join(", ");
-        let lists = match (line.tables, line.functions) {
-            (true, true) => "`tables`, `functions`",
-            (true, false) => "`tables`",
-            (false, true) => "`functions`",
-            (false, false) => "",
-        };
+        let lists = [
+            (line.tables, "`tables`"),
+            (line.columns == ByColumn::Each, "`columns`"),
+            (
+                line.columns == ByColumn::Table,
+                "`columns` (by their table)",
+            ),
+            (line.functions, "`functions`"),
+        ];
+        let lists: Vec<&str> = lists
+            .iter()
+            .filter(|(speaks, _)| *speaks)
+            .map(|(_, list)| *list)
+            .collect();
+        let lists = lists.join(", ");
         let derived = line.derived_from.map_or_else(String::new, |base| {
             format!(". Derived: an allow of `{base}` covers it")
         });

@@ -1,44 +1,99 @@
-//! Policy x principal x target x operation -> decision, and the explanation of one.
+//! Policy x principal x target x operation -> decision.
 //!
 //! `judge` and `explain` weigh each effect by the same function, [`Policy::weigh`].
 
-use std::fmt;
 use std::sync::Arc;
 
-use crate::class::{Class, ClassSet};
-use crate::compile::{Bits, Policy, Reading, Rule};
+use crate::Occasion;
+use crate::budget::BudgetRule;
+use crate::class::{ByColumn, Class, ClassSet};
+use crate::compile::{Action, Bits, Hold, Policy, Reading, Rule};
 use crate::decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
 use crate::guard::{self, Guard};
+use crate::mask::MaskRule;
 use crate::operation::{Operation, SearchPath, SessionContext};
 use crate::pattern::Candidate;
 use crate::principal::Principal;
-use crate::sql::{Effect, FunctionName, Name, Object, Reason, Schema, StatementProfile};
+use crate::sql::{ColumnUse, Effect, FunctionName, Name, Object, Reason, Schema, StatementProfile};
 use crate::target::Target;
 
 /// Most patterns that a hint lists.
 const HINT_PATTERNS_MAX: usize = 8;
 
 impl Policy {
-    /// Whether the principal may enter the target at all: whether some allow rule is about both.
+    /// Whether the principal may enter the target at all: whether some rule that allows or holds is
+    /// about both.
     ///
     /// # Errors
     /// A refusal of kind [`RefusalKind::NotAdmitted`]; the same for a target that does not exist.
-    pub fn admit(&self, principal: &Principal, target: &Target) -> Result<Permit, Refusal> {
-        let rules = self.applicable(principal, target);
-        let allows = rules.clone().and_not(&self.denies);
-        if allows.is_empty() {
+    pub fn admit(
+        &self,
+        principal: &Principal,
+        target: &Target,
+        occasion: Occasion,
+    ) -> Result<Permit, Refusal> {
+        let rules = self.rule_scopes.applicable(principal, target, occasion);
+        // What is not known about a principal gives nothing and takes nothing away.
+        let rules = rules.certainly.or(&rules.possibly.and_not(&self.allows));
+        let grants = rules.clone().and_not(&self.denies).and_not(&self.shadows);
+        if grants.is_empty() {
             return Err(not_admitted());
         }
-        let allowed = allows
+        let allowed = grants
             .iter()
             .filter_map(|index| self.rules.get(index))
             .fold(ClassSet::EMPTY, |set, rule| set.union(rule.classes));
+        let masks = self.mask_scopes.applicable(principal, target, occasion);
+        let masks = masks.certainly.or(&masks.possibly);
+        let budgets = self.budget_scopes.applicable(principal, target, occasion);
+        let budgets = budgets.certainly.or(&budgets.possibly);
+        let words = rules.words().iter().chain(masks.words());
         Ok(Permit {
             policy: self.version,
-            rules: RulesKey(Arc::from(rules.words())),
+            rules: RulesKey(words.copied().collect()),
+            budgets: Arc::from(budgets.words()),
             read_only: !allowed.iter().any(|class| class.entry().writes),
             allowed,
         })
+    }
+
+    /// The masks that apply, in the order of the files.
+    ///
+    /// Under a permit of another policy every mask applies.
+    pub fn masks(&self, permit: &Permit) -> impl Iterator<Item = &MaskRule> {
+        let words = permit.rules.0.get(self.rules.len().div_ceil(64)..);
+        let bits = self
+            .is_own(permit)
+            .then(|| Bits::from_words(words.unwrap_or_default()));
+        self.masks
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| bits.as_ref().is_none_or(|bits| bits.contains(*index)))
+            .map(|(_, mask)| &mask.rule)
+    }
+
+    /// The budgets that apply, in the order of the files.
+    ///
+    /// Under a permit of another policy every budget applies.
+    pub fn budgets(&self, permit: &Permit) -> impl Iterator<Item = &BudgetRule> {
+        let bits = self
+            .is_own(permit)
+            .then(|| Bits::from_words(&permit.budgets));
+        self.budgets
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| bits.as_ref().is_none_or(|bits| bits.contains(*index)))
+            .map(|(_, budget)| &budget.rule)
+    }
+
+    fn is_own(&self, permit: &Permit) -> bool {
+        permit.policy == self.version
+    }
+
+    /// The rules that apply under the permit, those in shadow among them.
+    pub(crate) fn rules_of(&self, permit: &Permit) -> Bits {
+        let words = permit.rules.0.get(..self.rules.len().div_ceil(64));
+        Bits::from_words(words.unwrap_or_default())
     }
 
     /// Whether the operation may happen now.
@@ -46,72 +101,31 @@ impl Policy {
     /// A refused statement refuses all statements of its operation. A permit of another policy is
     /// refused: admit again first.
     pub fn judge(&self, permit: &Permit, operation: &Operation<'_>) -> Decision {
-        if permit.policy != self.version {
+        if !self.is_own(permit) {
             return Decision::Deny(not_admitted());
         }
-        let rules = Bits::from_words(&permit.rules.0);
-        match operation {
-            Operation::Sql {
-                statements,
-                session,
-            } => {
-                let mut path = Path::of(&session.search_path);
-                for (index, statement) in statements.iter().enumerate() {
-                    if let Err(refusal) =
-                        self.judge_statement(&rules, permit, statement, session, &path)
-                    {
-                        let statement = index;
-                        return Decision::Deny(Refusal {
-                            statement,
-                            ..refusal
-                        });
-                    }
-                    path.follow(statement);
-                }
-                Decision::Allow
-            }
-            Operation::FunctionCall { oid, session } => {
-                let statement = crate::sql::postgres::function_call(*oid);
-                let path = Path::of(&session.search_path);
-                match self.judge_statement(&rules, permit, &statement, session, &path) {
-                    Ok(()) => Decision::Allow,
-                    Err(refusal) => Decision::Deny(refusal),
-                }
-            }
-        }
+        let rules = self.rules_of(permit).and_not(&self.shadows);
+        self.judge_by(&rules, permit, operation)
     }
 
-    /// Every rule and every effect, and why the decision is what it is.
+    /// What the decision would be if rules in shadow were in force; `None` if it would be the same,
+    /// and where no rule in shadow applies.
     #[must_use]
-    pub fn explain(
+    pub fn foreshadow(
         &self,
-        principal: &Principal,
-        target: &Target,
+        permit: &Permit,
         operation: &Operation<'_>,
-    ) -> Explanation {
-        let rules = self.rules.iter().map(|rule| ConsideredRule {
-            name: rule.name.clone(),
-            deny: rule.deny,
-            applies: if !rule.is_about_target(target) {
-                Applies::NotThisTarget
-            } else if rule.is_about_some_of(&principal.groups) {
-                Applies::Yes
-            } else {
-                Applies::NotTheseGroups
-            },
-        });
-        let rules = rules.collect();
-        let permit = match self.admit(principal, target) {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                return Explanation {
-                    rules,
-                    read_only: false,
-                    statements: Vec::new(),
-                    decision: Decision::Deny(refusal),
-                };
-            }
-        };
+        decision: &Decision,
+    ) -> Option<Decision> {
+        let rules = self.rules_of(permit);
+        if !self.is_own(permit) || rules.clone().and(&self.shadows).is_empty() {
+            return None;
+        }
+        let foreshadowed = self.judge_by(&rules, permit, operation);
+        (foreshadowed != *decision).then_some(foreshadowed)
+    }
+
+    fn judge_by(&self, rules: &Bits, permit: &Permit, operation: &Operation<'_>) -> Decision {
         let number_called;
         let (statements, session) = match operation {
             Operation::Sql {
@@ -123,63 +137,23 @@ impl Policy {
                 (number_called.as_slice(), session)
             }
         };
-        let applicable = Bits::from_words(&permit.rules.0);
         let mut path = Path::of(&session.search_path);
-        let statements = statements
-            .iter()
-            .map(|statement| {
-                let explained = ExplainedStatement {
-                    kind: statement.kind,
-                    guard: guard::refuses(statement, session),
-                    effects: statement
-                        .effects
-                        .iter()
-                        .map(|effect| self.explain_effect(&applicable, effect, &path))
-                        .collect(),
+        let mut held = None;
+        for (index, statement) in statements.iter().enumerate() {
+            if let Err(refusal) = self.judge_statement(rules, permit, statement, session, &path) {
+                let refusal = Refusal {
+                    statement: index,
+                    ..refusal
                 };
-                path.follow(statement);
-                explained
-            })
-            .collect();
-        Explanation {
-            rules,
-            read_only: permit.read_only,
-            statements,
-            decision: self.judge(&permit, operation),
+                // Nobody is asked to approve what is refused all the same.
+                if refusal.kind != RefusalKind::Held {
+                    return Decision::Deny(refusal);
+                }
+                held = held.or(Some(refusal));
+            }
+            path.follow(statement);
         }
-    }
-
-    fn explain_effect(&self, rules: &Bits, effect: &Effect, path: &Path<'_>) -> ExplainedEffect {
-        let weighed = self.weigh(rules, effect, path);
-        let names = |bits: &Bits| {
-            bits.iter()
-                .filter_map(|index| self.rules.get(index))
-                .map(|rule| rule.name.clone())
-                .collect()
-        };
-        ExplainedEffect {
-            effect: effect.clone(),
-            judged_as: weighed.class,
-            denied_by: names(&weighed.denied),
-            allowed_by: names(&weighed.allowed),
-            covered: weighed.covered,
-        }
-    }
-
-    /// The rules whose groups and targets fit.
-    fn applicable(&self, principal: &Principal, target: &Target) -> Bits {
-        let by_group = principal
-            .groups
-            .iter()
-            .filter_map(|group| self.by_group.get(group))
-            .fold(self.for_everybody.clone(), Bits::or);
-        let with_database = target.with_database();
-        let by_target = [Some(&target.name), with_database.as_ref()]
-            .into_iter()
-            .flatten()
-            .filter_map(|word| self.by_target.get(word))
-            .fold(self.for_every_target.clone(), Bits::or);
-        by_group.and(&by_target)
+        held.map_or(Decision::Allow, Decision::Deny)
     }
 
     fn judge_statement(
@@ -194,97 +168,118 @@ impl Policy {
             return Err(refused_by_guard(guard));
         }
         let mut uncovered = None;
+        let mut held = None;
         for effect in &statement.effects {
-            let weighed = self.weigh(rules, effect, path);
-            if let Some(rule) = weighed
-                .denied
-                .iter()
-                .find_map(|index| self.rules.get(index))
-            {
+            let weighed = self.weigh(rules, statement, effect, path);
+            if let Some(rule) = self.first(&weighed.denied) {
                 return Err(refused_by_rule(rule, effect, &weighed));
             }
-            if !weighed.covered && uncovered.is_none() {
-                uncovered = Some((effect, weighed));
+            if !weighed.covered {
+                uncovered = uncovered.or(Some((effect, weighed)));
+            } else if held.is_none()
+                && let Some(rule) = self.first(&weighed.held)
+                && let Action::Hold(hold) = &rule.action
+            {
+                held = Some(held_by_rule(rule, hold, effect, &weighed));
             }
         }
-        match uncovered {
-            None if statement.effects.is_empty() => Err(refused_as_unknown(Reason::Part)),
-            None => Ok(()),
-            Some((effect, weighed)) => {
+        match (uncovered, held) {
+            (None, _) if statement.effects.is_empty() => Err(refused_as_unknown(Reason::Part)),
+            (Some((effect, weighed)), _) => {
                 Err(self.refused_by_nothing(rules, permit, statement, effect, &weighed))
             }
+            (None, Some(held)) => Err(held),
+            (None, None) => Ok(()),
         }
+    }
+
+    fn first(&self, rules: &Bits) -> Option<&Rule> {
+        rules.iter().find_map(|index| self.rules.get(index))
     }
 
     /// What the rules say about one effect.
     ///
     /// A name that may stand for several objects is denied if any of them is, and allowed if
     /// each of them is.
-    fn weigh(&self, rules: &Bits, effect: &Effect, path: &Path<'_>) -> Weighed {
-        let mut weighed = self.weigh_as(effect.class, rules, effect, path);
+    pub(crate) fn weigh(
+        &self,
+        rules: &Bits,
+        statement: &StatementProfile,
+        effect: &Effect,
+        path: &Path<'_>,
+    ) -> Weighed {
+        let columns = columns_of(statement, effect);
+        let columns = columns.as_deref();
+        let mut weighed = self.weigh_as(effect.class, rules, effect, columns, path);
         let opaque = matches!(
             &effect.object,
             Object::Function(FunctionName { opaque: true, .. })
         );
         if opaque && !weighed.covered {
             // Not listed by name, so what it does is not known.
-            let unknown = self.weigh_as(Class::Unknown, rules, effect, path);
+            let unknown = self.weigh_as(Class::Unknown, rules, effect, columns, path);
             weighed = Weighed {
                 denied: weighed.denied.or(&unknown.denied),
+                held: weighed.held.or(&unknown.held),
                 ..unknown
             };
         }
         weighed
     }
 
-    fn weigh_as(&self, class: Class, rules: &Bits, effect: &Effect, path: &Path<'_>) -> Weighed {
+    fn weigh_as(
+        &self,
+        class: Class,
+        rules: &Bits,
+        effect: &Effect,
+        columns: Option<&[&ColumnUse]>,
+        path: &Path<'_>,
+    ) -> Weighed {
         let index = usize::from(class as u8);
         let none = || Bits::none(self.rules.len());
         let (Some(holding), Some(open)) = (self.holding.get(index), self.open.get(index)) else {
-            return Weighed {
-                class,
-                denied: none(),
-                allowed: none(),
-                covered: false,
-            };
+            return Weighed::by_nothing(class, none());
         };
         let holding = rules.clone().and(holding);
-        let denying = holding.clone().and(&self.denies);
-        let allowing = holding.and_not(&self.denies);
+        let granting = holding.clone().and_not(&self.denies);
         let (names, objects) = match &effect.object {
             Object::Nothing => {
-                let covered = !allowing.is_empty();
-                return Weighed {
-                    class,
-                    denied: denying.and(open),
-                    allowed: allowing,
-                    covered,
-                };
+                let matching = holding.and(open);
+                // To allow some tables is to allow what has none.
+                let granting = granting
+                    .and_not(&self.holds)
+                    .or(&matching.clone().and(&self.holds));
+                let covered = !granting.is_empty();
+                return self.weighed(class, &matching, granting, covered);
             }
             Object::Other { .. } | Object::Unread(_) => {
-                let allowed = allowing.and(open);
-                return Weighed {
-                    class,
-                    denied: denying.and(open),
-                    covered: !allowed.is_empty(),
-                    allowed,
-                };
+                let matching = holding.and(open);
+                let granting = granting.and(open);
+                let covered = !granting.is_empty();
+                return self.weighed(class, &matching, granting, covered);
             }
             Object::Table(name) => (&self.tables, path.tables(name)),
             Object::Function(function) => (&self.functions, path.functions(&function.name)),
         };
+        let is_table = matches!(&effect.object, Object::Table(_));
         let by_name_only = class != Class::Unknown
             && matches!(
                 &effect.object,
                 Object::Function(FunctionName { opaque: true, .. })
             );
-        let denied = objects
+        let matching = objects
             .may
             .iter()
-            .map(|candidate| names.rules(*candidate, Reading::May))
+            .map(|candidate| {
+                let listed = names.rules(*candidate, Reading::May);
+                if !is_table {
+                    return listed;
+                }
+                listed.or(&self.by_columns(class, *candidate, columns, Reading::May))
+            })
             .fold(open.clone(), |bits, listed| bits.or(&listed))
-            .and(&denying);
-        let mut allowed = none();
+            .and(&holding);
+        let mut granted = none();
         let mut covered = !objects.must.is_empty();
         for candidate in &objects.must {
             let mut listed = names.rules(*candidate, Reading::Must);
@@ -295,16 +290,83 @@ impl Policy {
             if !by_name_only {
                 listed = listed.or(open);
             }
-            let covering = listed.and(&allowing);
+            let mut covering = listed.and(&granting);
+            if covering.is_empty() && is_table {
+                covering = self.covering_by_columns(class, *candidate, columns, &granting);
+            }
             covered &= !covering.is_empty();
-            allowed = allowed.or(&covering);
+            granted = granted.or(&covering);
         }
+        self.weighed(class, &matching, granted, covered)
+    }
+
+    fn weighed(&self, class: Class, matching: &Bits, granted: Bits, covered: bool) -> Weighed {
         Weighed {
             class,
-            denied,
-            allowed,
+            denied: matching.clone().and(&self.denies),
+            held: matching.clone().and(&self.holds),
+            granted,
             covered,
         }
+    }
+
+    /// The rules whose `columns` list speaks about what is done to the table.
+    ///
+    /// Without knowledge of the columns, any column may be meant.
+    fn by_columns(
+        &self,
+        class: Class,
+        table: Candidate<'_>,
+        columns: Option<&[&ColumnUse]>,
+        reading: Reading,
+    ) -> Bits {
+        let none = Bits::none(self.rules.len());
+        match (class.entry().columns, columns, reading) {
+            (ByColumn::Never, ..) | (ByColumn::Each, None, Reading::Must) => none,
+            (ByColumn::Table, ..) | (ByColumn::Each, None, Reading::May) => {
+                self.columns.of_table(table, reading)
+            }
+            (ByColumn::Each, Some(uses), _) => uses
+                .iter()
+                .map(|used| {
+                    let column = used.column.as_deref();
+                    self.columns.of_column(table, column, reading)
+                })
+                .fold(none, |bits, listed| bits.or(&listed)),
+        }
+    }
+
+    /// The granting rules that together cover what is done to the table, each some columns of it;
+    /// none where one column is left.
+    fn covering_by_columns(
+        &self,
+        class: Class,
+        table: Candidate<'_>,
+        columns: Option<&[&ColumnUse]>,
+        granting: &Bits,
+    ) -> Bits {
+        let none = || Bits::none(self.rules.len());
+        if let Some([]) = columns
+            && class.entry().columns == ByColumn::Each
+        {
+            // As for the server, some column is enough where none is asked for.
+            return self.columns.of_table(table, Reading::Must).and(granting);
+        }
+        let Some(uses) = columns else {
+            return self
+                .by_columns(class, table, None, Reading::Must)
+                .and(granting);
+        };
+        let mut covering = none();
+        for used in uses {
+            let one = self.by_columns(class, table, Some(&[used]), Reading::Must);
+            let one = one.and(granting);
+            if one.is_empty() {
+                return none();
+            }
+            covering = covering.or(&one);
+        }
+        covering
     }
 
     fn refused_by_nothing(
@@ -364,17 +426,9 @@ impl Policy {
         let holding = rules
             .iter()
             .filter_map(|index| self.rules.get(index))
-            .filter(|rule| !rule.deny && rule.classes.contains(class));
+            .filter(|rule| rule.action != Action::Deny && rule.classes.contains(class));
         let patterns: Vec<String> = holding
-            .flat_map(|rule| {
-                if let Object::Function(_) = &effect.object {
-                    rule.functions.iter()
-                } else {
-                    rule.tables.iter()
-                }
-            })
-            .flatten()
-            .map(ToString::to_string)
+            .flat_map(|rule| rule.patterns_for(&effect.object))
             .take(HINT_PATTERNS_MAX)
             .collect();
         let mut hint = match patterns.as_slice() {
@@ -393,17 +447,47 @@ impl Policy {
 }
 
 /// What the rules say about one effect.
-struct Weighed {
+pub(crate) struct Weighed {
     /// The class that it was judged as.
-    class: Class,
-    denied: Bits,
-    /// Rules that cover it, or some object that it may stand for.
-    allowed: Bits,
-    covered: bool,
+    pub(crate) class: Class,
+    pub(crate) denied: Bits,
+    pub(crate) held: Bits,
+    /// Rules that allow or hold it, or some object that it may stand for.
+    pub(crate) granted: Bits,
+    pub(crate) covered: bool,
+}
+
+impl Weighed {
+    fn by_nothing(class: Class, none: Bits) -> Self {
+        Self {
+            class,
+            denied: none.clone(),
+            held: none.clone(),
+            granted: none,
+            covered: false,
+        }
+    }
+}
+
+/// The columns that the effect is about, where they are known.
+fn columns_of<'s>(statement: &'s StatementProfile, effect: &Effect) -> Option<Vec<&'s ColumnUse>> {
+    let Object::Table(name) = &effect.object else {
+        return None;
+    };
+    let is_of = |used: &&ColumnUse| {
+        used.class == effect.class
+            && name.name.as_ref().is_none_or(|table| *table == used.table)
+            && match &name.schema {
+                Schema::Named(schema) => *schema == used.schema,
+                Schema::Path | Schema::Any => true,
+            }
+    };
+    let columns = statement.columns.as_ref()?;
+    Some(columns.iter().filter(is_of).collect())
 }
 
 /// The session's search path as statements of a batch change it.
-enum Path<'a> {
+pub(crate) enum Path<'a> {
     Session(&'a [String]),
     Changed(Vec<String>),
     Unknown,
@@ -418,14 +502,14 @@ struct Objects<'a> {
 }
 
 impl<'p> Path<'p> {
-    fn of(path: &SearchPath<'p>) -> Self {
+    pub(crate) fn of(path: &SearchPath<'p>) -> Self {
         match path {
             SearchPath::Known(schemas) => Self::Session(schemas),
             SearchPath::Unknown => Self::Unknown,
         }
     }
 
-    fn follow(&mut self, statement: &StatementProfile) {
+    pub(crate) fn follow(&mut self, statement: &StatementProfile) {
         if statement.changes_search_path {
             *self = match statement.search_path_after() {
                 Some(schemas) => Self::Changed(schemas),
@@ -575,6 +659,29 @@ fn refused_by_rule(rule: &Rule, effect: &Effect, weighed: &Weighed) -> Refusal {
     }
 }
 
+fn held_by_rule(rule: &Rule, hold: &Hold, effect: &Effect, weighed: &Weighed) -> Refusal {
+    let what = Effect {
+        class: weighed.class,
+        object: effect.object.clone(),
+    };
+    Refusal {
+        kind: RefusalKind::Held,
+        rule: Some(rule.name.clone()),
+        message: rule
+            .message
+            .clone()
+            .unwrap_or_else(|| format!("approval required: {what} is held here")),
+        hint: format!(
+            "somebody of {} has to approve it by the rule {}; the statement does this: {what}",
+            hold.approvers.join(" or "),
+            rule.name,
+        ),
+        class: Some(weighed.class),
+        object: effect.object.to_string(),
+        statement: 0,
+    }
+}
+
 fn refused_as_unknown(reason: Reason) -> Refusal {
     let kind = if reason == Reason::NotParsed {
         RefusalKind::Unparsed
@@ -592,110 +699,6 @@ fn refused_as_unknown(reason: Reason) -> Refusal {
     }
 }
 
-/// Why a decision is what it is, complete: for `sallyport explain`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// Every rule of the policy, in order.
-    pub rules: Vec<ConsideredRule>,
-    /// The session would be read-only.
-    pub read_only: bool,
-    /// Empty when the principal is not admitted.
-    pub statements: Vec<ExplainedStatement>,
-    pub decision: Decision,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsideredRule {
-    pub name: String,
-    pub deny: bool,
-    pub applies: Applies,
-}
-
-/// Whether a rule is about the principal and target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applies {
-    Yes,
-    NotTheseGroups,
-    NotThisTarget,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExplainedStatement {
-    pub kind: &'static str,
-    pub guard: Option<Guard>,
-    pub effects: Vec<ExplainedEffect>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExplainedEffect {
-    pub effect: Effect,
-    /// Differs from the effect's own class for a function that no rule lists.
-    pub judged_as: Class,
-    pub denied_by: Vec<String>,
-    pub allowed_by: Vec<String>,
-    /// Each object that the effect may be about is allowed.
-    pub covered: bool,
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "rules:")?;
-        for rule in &self.rules {
-            let word = if rule.deny { "deny " } else { "allow" };
-            let applies = match rule.applies {
-                Applies::Yes => "applies",
-                Applies::NotTheseGroups => "is not about the principal's groups",
-                Applies::NotThisTarget => "is not about this target",
-            };
-            writeln!(f, "  {word} {} {applies}", rule.name)?;
-        }
-        if self.read_only {
-            writeln!(f, "the session is read-only")?;
-        }
-        for (index, statement) in self.statements.iter().enumerate() {
-            let kind = if statement.kind.is_empty() {
-                "not parsed"
-            } else {
-                statement.kind
-            };
-            writeln!(f, "statement {} ({kind}):", index + 1)?;
-            if let Some(guard) = statement.guard {
-                writeln!(f, "  refused by {}", guard.name())?;
-            }
-            for effect in &statement.effects {
-                writeln!(f, "  {effect}")?;
-            }
-        }
-        match &self.decision {
-            Decision::Allow => writeln!(f, "decision: allow"),
-            Decision::Deny(refusal) => writeln!(f, "decision: deny: {refusal}"),
-        }
-    }
-}
-
-impl fmt::Display for ExplainedEffect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.effect)?;
-        if self.judged_as != self.effect.class {
-            write!(f, ", judged as {}", self.judged_as)?;
-        }
-        if !self.denied_by.is_empty() {
-            write!(f, ": denied by {}", self.denied_by.join(", "))?;
-        }
-        if self.covered {
-            write!(f, ": allowed by {}", self.allowed_by.join(", "))
-        } else if self.allowed_by.is_empty() {
-            write!(f, ": allowed by no rule")
-        } else {
-            let some = self.allowed_by.join(", ");
-            write!(
-                f,
-                ": allowed by {some} for some of the objects it may mean, not for all"
-            )
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -703,7 +706,9 @@ mod tests {
 
     #[test]
     fn the_compiled_tables_have_a_line_for_every_class() {
-        let policy = Policy::compile(&[], &[]).unwrap().policy;
+        let policy = Policy::compile(&[], &crate::Known::default())
+            .unwrap()
+            .policy;
         assert_eq!(policy.holding.len(), CLASSES.len());
         assert_eq!(policy.open.len(), CLASSES.len());
     }

@@ -15,12 +15,13 @@ use crate::class::{Class, ClassSet};
 pub struct Permit {
     pub(crate) policy: crate::Version,
     pub(crate) rules: RulesKey,
+    pub(crate) budgets: Arc<[u64]>,
     pub(crate) read_only: bool,
     pub(crate) allowed: ClassSet,
 }
 
 impl Permit {
-    /// The rules that apply: together with the policy's version it says what this permit can
+    /// The rules and masks that apply: together with the policy's version it says what this permit can
     /// change about a decision.
     #[must_use]
     pub fn rules_key(&self) -> &RulesKey {
@@ -46,7 +47,7 @@ impl Permit {
     }
 }
 
-/// Which rules of a policy apply, one bit each. Cheap to clone.
+/// Which rules and masks of a policy apply, one bit each. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RulesKey(pub(crate) Arc<[u64]>);
 
@@ -64,6 +65,18 @@ impl Decision {
         match self {
             Self::Allow => None,
             Self::Deny(refusal) => Some(refusal),
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allow => f.write_str("allow"),
+            Self::Deny(refusal) if refusal.kind == RefusalKind::Held => {
+                write!(f, "hold: {refusal}")
+            }
+            Self::Deny(refusal) => write!(f, "deny: {refusal}"),
         }
     }
 }
@@ -92,12 +105,14 @@ pub struct Refusal {
 /// Kinds of refusal, for the protocol's own error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
-    /// No allow rule is about this principal and target, or the permit is of another policy.
+    /// No allow or hold rule is about this principal and target, or the permit is of another policy.
     NotAdmitted,
     /// A deny rule matched.
     Denied,
-    /// Some effect is covered by no allow rule.
+    /// Some effect is covered by no allow or hold rule.
     NotAllowed,
+    /// A hold rule matched: it may happen once a person approves it.
+    Held,
     /// Refused whatever the rules say.
     Guard,
     /// It would show, store, send or decide by what is masked.
@@ -117,6 +132,7 @@ impl RefusalKind {
             Self::NotAdmitted => "not-admitted",
             Self::Denied => "denied",
             Self::NotAllowed => "not-allowed",
+            Self::Held => "held",
             Self::Guard => "guard",
             Self::Masked => "masked",
             Self::Unclassified => "unclassified",

@@ -12,32 +12,40 @@
 
 #![forbid(unsafe_code)]
 
+mod network;
 mod principal;
 mod target;
 
 pub mod class;
 mod operation;
 pub mod pattern;
+pub mod quantity;
 
 pub mod catalogue;
 
+mod budget;
 mod rule;
 
 mod compile;
 
 mod decide;
 mod decision;
+mod explain;
 mod guard;
 
 pub mod sql;
 
 pub mod mask;
 
-pub use compile::{Compiled, Policy, Version};
-pub use decide::{Applies, ConsideredRule, ExplainedEffect, ExplainedStatement, Explanation};
+pub use budget::{BudgetRule, Per};
+pub use compile::{Action, Compiled, Hold, Known, KnownIssuer, Policy, Version};
 pub use decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
+pub use explain::{Applies, ConsideredRule, ExplainedEffect, ExplainedStatement, Explanation};
 pub use guard::{GUARDS, Guard};
-pub use operation::{Operation, SearchPath, SessionContext};
+pub use network::{Client, Network, NetworkError};
+pub use operation::{Occasion, Operation, SearchPath, SessionContext};
 pub use principal::{Actor, Principal, Proof};
-pub use rule::{KEYS, Key, Problem, Source, Within};
+pub use rule::{
+    KEYS, Key, Problem, Source, TABLES, Value, Within, documentation as key_documentation,
+};
 pub use target::{DATABASE_SEPARATOR, DatabasePattern, KnownTarget, Target};

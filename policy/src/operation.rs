@@ -2,7 +2,18 @@
 //!
 //! Wire messages become operations in the appliance; nothing here knows their bytes.
 
+use crate::network::Client;
 use crate::sql::StatementProfile;
+
+/// From where and when a principal asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occasion {
+    /// `None` where it is not known: then a rule that allows from some networks allows nothing, and
+    /// one that refuses or hides applies.
+    pub client: Option<Client>,
+    /// Seconds since the Unix epoch.
+    pub unix_time: u64,
+}
 
 /// What a principal wants done now.
 #[derive(Debug, Clone, Copy)]

@@ -80,6 +80,19 @@ impl ColumnPattern {
         })
     }
 
+    /// The part that names tables.
+    pub(crate) fn table(&self) -> &Pattern {
+        &self.table
+    }
+
+    pub(crate) fn has_column(&self, column: &str) -> bool {
+        self.column.matches(column)
+    }
+
+    pub(crate) fn has_every_column(&self) -> bool {
+        self.column.is_any()
+    }
+
     #[must_use]
     pub fn matches(&self, schema: &str, table: &str, column: &str) -> bool {
         self.table.must_match(Candidate {
@@ -164,6 +177,22 @@ impl fmt::Display for Pattern {
         } else {
             write!(f, "{}.{}", self.schema, self.name)
         }
+    }
+}
+
+/// A pattern over one text: `*` stands for any run of characters, all others for themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Wild(Part);
+
+impl Wild {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(Part {
+            segments: text.split('*').map(str::to_owned).collect(),
+        })
+    }
+
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.0.matches(text)
     }
 }
 

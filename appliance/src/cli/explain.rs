@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::Args;
 use policy::sql::postgres::{ProfileLimits, profile};
-use policy::{Operation, Principal, Proof, SearchPath, SessionContext, Target};
+use policy::{Client, Occasion, Operation, Principal, Proof, SearchPath, SessionContext, Target};
 
 use super::{Failure, print, warn};
 use crate::config::{self, Environment, Secret, Snapshot, Writing};
@@ -34,6 +34,9 @@ pub(super) struct Explain {
     /// The session's search_path, where it is known
     #[arg(long, value_name = "SCHEMA,...", value_delimiter = ',')]
     search_path: Option<Vec<String>>,
+    /// From where: the address of the client, or `unix`
+    #[arg(long, value_name = "ADDRESS", value_parser = client)]
+    from: Option<Client>,
     /// The statement, or several; `-` reads them from standard input
     sql: String,
 }
@@ -67,7 +70,11 @@ impl Explain {
         };
         let text = statement(self.sql).map_err(ExplainError::Statement)?;
         let batch = profile(&text, &ProfileLimits::default());
-        let admitted = snapshot.policy.admit(&principal, &target);
+        let occasion = Occasion {
+            client: self.from,
+            unix_time: runtime::unix_time().as_secs(),
+        };
+        let admitted = snapshot.policy.admit(&principal, &target, occasion);
         let session = SessionContext {
             search_path: match &self.search_path {
                 Some(schemas) => SearchPath::Known(schemas),
@@ -79,7 +86,9 @@ impl Explain {
             statements: &batch.statements,
             session,
         };
-        let explanation = snapshot.policy.explain(&principal, &target, &operation);
+        let explanation = snapshot
+            .policy
+            .explain(&principal, &target, occasion, &operation);
         print(&format!(
             "groups: {}\n{explanation}",
             principal.groups.join(", ")
@@ -106,6 +115,13 @@ impl Explain {
             proof: Proof::Password,
         })
     }
+}
+
+fn client(text: &str) -> Result<Client, std::net::AddrParseError> {
+    if text == "unix" {
+        return Ok(Client::Unix);
+    }
+    text.parse().map(Client::Address)
 }
 
 /// The token itself, or the contents of the file of that name.

@@ -16,29 +16,11 @@ pub(super) enum ValueError {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
-    humantime::parse_duration(text).map_err(|_| ValueError::Duration)
+    policy::quantity::duration(text).ok_or(ValueError::Duration)
 }
 
-/// Units of sizes, smallest first.
-const UNITS: [(&str, u64); 4] = [
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-];
-
 pub(super) fn bytes(text: &str) -> Result<u64, ValueError> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or(ValueError::Bytes)?;
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim_start();
-    let (_, factor) = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or(ValueError::Bytes)?;
-    let number: u64 = number.parse().map_err(|_| ValueError::Bytes)?;
-    number.checked_mul(*factor).ok_or(ValueError::Bytes)
+    policy::quantity::bytes(text).ok_or(ValueError::Bytes)
 }
 
 /// The permission bits of a file, without the three above them.
@@ -65,15 +47,7 @@ pub(super) fn group(text: &str) -> Result<u32, ValueError> {
     }
 }
 
-/// A size in the largest unit that shows it exactly.
-pub(super) fn show_bytes(bytes: u64) -> String {
-    let (name, factor) = UNITS
-        .iter()
-        .rev()
-        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
-        .unwrap_or(&UNITS[0]);
-    format!("{}{name}", bytes / factor)
-}
+pub(super) use policy::quantity::show_bytes;
 
 #[cfg(test)]
 mod tests {

@@ -69,6 +69,15 @@ impl Origin {
         }
     }
 
+    /// The client, where it is known.
+    pub(crate) fn known_client(&self) -> Option<PeerAddress> {
+        match self.behind {
+            Behind::Client(client) => Some(client),
+            Behind::Nobody => Some(self.sender),
+            Behind::Somebody => None,
+        }
+    }
+
     /// Whether the bytes stay on this machine all the way from the client.
     ///
     /// Security: a header can take this away and never give it. Our own socket must be local, and

@@ -2,115 +2,42 @@
 //!
 //! It reads no header; `origin` does.
 
-use std::net::IpAddr;
-use std::str::FromStr;
-
+use policy::{Client, Network};
 use runtime::PeerAddress;
-
-/// The word for the peers of a Unix socket in a list of networks.
-const UNIX: &str = "unix";
 
 /// The load balancers of one listener. Per process, immutable.
 ///
 /// A peer that is none of them connects as everywhere else, and a header from it is what it is
 /// without this list: not PostgreSQL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<TrustedProxy>);
-
-/// One entry of the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TrustedProxy {
-    /// All whose address begins with the first `bits` of this one.
-    Network { address: IpAddr, bits: u8 },
-    /// Whoever may open the listener's Unix socket.
-    Unix,
-}
-
-/// Why a text is no entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NetworkError {
-    #[error("expected a network such as `10.0.0.0/8` or `2001:db8::/32`, an address, or `unix`")]
-    Unreadable,
-    #[error("the network has bits set behind its length of {bits}")]
-    HostBits { bits: u8 },
-}
+pub struct TrustedProxies(Vec<Network>);
 
 impl TrustedProxies {
-    pub(crate) fn new(proxies: Vec<TrustedProxy>) -> Self {
+    pub(crate) fn new(proxies: Vec<Network>) -> Self {
         Self(proxies)
     }
 
     /// Whether what `sender` says of its client counts.
     pub(crate) fn trust(&self, sender: PeerAddress) -> bool {
-        self.0.iter().any(|proxy| proxy.is(sender))
+        let sender = client(sender);
+        self.0.iter().any(|proxy| proxy.contains(sender))
     }
 }
 
-impl TrustedProxy {
-    /// Whether some peer of such a listener could be meant.
-    pub(crate) fn fits_unix(self) -> bool {
-        self == Self::Unix
-    }
-
-    fn is(self, sender: PeerAddress) -> bool {
-        match (self, sender) {
-            (Self::Unix, PeerAddress::Unix) => true,
-            (Self::Network { address, bits }, PeerAddress::Tcp(sender)) => {
-                match (address, sender.ip().to_canonical()) {
-                    (IpAddr::V4(network), IpAddr::V4(sender)) => {
-                        let kept = u32::MAX.checked_shl(u32::from(32 - bits)).unwrap_or(0);
-                        network.to_bits() == sender.to_bits() & kept
-                    }
-                    (IpAddr::V6(network), IpAddr::V6(sender)) => {
-                        let kept = u128::MAX.checked_shl(u32::from(128 - bits)).unwrap_or(0);
-                        network.to_bits() == sender.to_bits() & kept
-                    }
-                    (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-                }
-            }
-            (Self::Unix, PeerAddress::Tcp(_)) | (Self::Network { .. }, PeerAddress::Unix) => false,
-        }
-    }
-}
-
-impl FromStr for TrustedProxy {
-    type Err = NetworkError;
-
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        if text == UNIX {
-            return Ok(Self::Unix);
-        }
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Unreadable)?;
-        // A peer's address is compared in its shortest form, so one written so would match nobody.
-        if address.to_canonical() != address {
-            return Err(NetworkError::Unreadable);
-        }
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match length {
-            None => longest,
-            Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => length
-                .parse()
-                .ok()
-                .filter(|bits| *bits <= longest)
-                .ok_or(NetworkError::Unreadable)?,
-            Some(_) => return Err(NetworkError::Unreadable),
-        };
-        let network = Self::Network { address, bits };
-        // Otherwise the operator meant another network, or one address.
-        if network.is(PeerAddress::Tcp((address, 0).into())) {
-            Ok(network)
-        } else {
-            Err(NetworkError::HostBits { bits })
-        }
+/// A peer as policy knows it.
+pub(crate) fn client(peer: PeerAddress) -> Client {
+    match peer {
+        PeerAddress::Tcp(address) => Client::Address(address.ip()),
+        PeerAddress::Unix => Client::Unix,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use policy::NetworkError;
+
     use super::*;
 
     fn peer(text: &str) -> PeerAddress {
@@ -169,7 +96,7 @@ mod tests {
             ("2001:db8::1/32", E::HostBits { bits: 32 }),
         ];
         for (text, expected) in cases {
-            assert_eq!(text.parse::<TrustedProxy>(), Err(expected), "{text}");
+            assert_eq!(text.parse::<Network>(), Err(expected), "{text}");
         }
     }
 }

@@ -178,7 +178,10 @@ impl Relay {
             return Poll::Ready(End::Lifetime);
         }
         if let Poll::Ready(snapshot) = self.configuration.poll_changed(context)
-            && self.flow.exchange_mut().adopt(snapshot)
+            && self
+                .flow
+                .exchange_mut()
+                .adopt(snapshot, runtime::unix_time().as_secs())
         {
             return Poll::Ready(End::Withdrawn);
         }

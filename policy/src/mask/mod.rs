@@ -20,6 +20,8 @@ pub struct MaskRule {
     pub name: String,
     /// Columns whose values are masked whoever's statement shows them.
     pub columns: Vec<ColumnPattern>,
+    /// Values that are masked in whatever column they show.
+    pub detect: Detect,
     /// What is done to a value.
     pub with: Transform,
     /// A masked column may not decide what is answered either.
@@ -28,6 +30,37 @@ pub struct MaskRule {
     pub clear_functions: Vec<Pattern>,
     /// What becomes of a statement whose output can not be traced to columns.
     pub on_lost: OnLost,
+}
+
+/// The words that say which values are masked wherever they show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Detect {
+    /// Names of detectors.
+    pub names: Vec<String>,
+    /// Regular expressions.
+    pub patterns: Vec<String>,
+    pub words: Vec<String>,
+}
+
+impl Detect {
+    /// Every name of a detector.
+    pub const NAMES: &[&str] = &[
+        "payment-card",
+        "us-ssn",
+        "email",
+        "iban",
+        "phone",
+        "ip-address",
+        "jwt",
+        "private-key",
+        "cloud-key",
+        "secret",
+    ];
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.patterns.is_empty() && self.words.is_empty()
+    }
 }
 
 /// What becomes of a statement whose output can not be traced to columns.

@@ -12,6 +12,6 @@ mod profile;
 pub(crate) use functions::is_catalogue_relation;
 pub use nodes::{Handling, NODES};
 pub use profile::{
-    Batch, By, Change, CopyStream, Effect, FunctionName, Name, NamedStatementEffect, Object,
-    Reason, Schema, Scope, SettingChange, StatementProfile, TransactionControl,
+    Batch, By, Change, ColumnUse, CopyStream, Effect, FunctionName, Name, NamedStatementEffect,
+    Object, Reason, Schema, Scope, SettingChange, StatementProfile, TransactionControl,
 };

@@ -167,6 +167,7 @@ fn unread(text: &str, reason: Reason) -> Batch {
             changes_search_path: true,
             copy: None,
             opaque: true,
+            columns: None,
             parse_error: None,
         }],
         literals_decide: true,

@@ -55,6 +55,9 @@ pub struct StatementProfile {
     /// Runs code that nobody looked into (DO, CALL, a function that is not built in). Such code may
     /// have changed any setting, also for the session, and may leave what no reset clears.
     pub opaque: bool,
+    /// The columns that its effects of class `select`, `insert` and `update` are about, the ones
+    /// of views and of what is beneath them; `None` where that is not known.
+    pub columns: Option<Vec<ColumnUse>>,
     /// What the parser says of a text that it refuses. Quotes the text: for the client alone.
     pub parse_error: Option<String>,
 }
@@ -86,6 +89,17 @@ impl StatementProfile {
             (By::Function, _) => None,
         }
     }
+}
+
+/// A column that an effect is about, as the catalogue names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ColumnUse {
+    /// `select`, `insert` or `update`.
+    pub class: Class,
+    pub schema: String,
+    pub table: String,
+    /// `None`: every column of the table.
+    pub column: Option<String>,
 }
 
 /// One thing that a statement does to one object.

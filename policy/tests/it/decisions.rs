@@ -1,10 +1,10 @@
 //! Rules and operation to decision, as data.
 
 use policy::{
-    Decision, Operation, Policy, RefusalKind, SearchPath, SessionContext, Source, Target,
+    Actor, Decision, Operation, Policy, RefusalKind, SearchPath, SessionContext, Source, Target,
 };
 
-use crate::support::{batch, known_targets, principal};
+use crate::support::{batch, known_targets, occasion, principal};
 
 #[test]
 fn operations_are_decided_as_the_table_says() {
@@ -44,6 +44,10 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
         Some(who) => (who, true),
         None => (who, false),
     };
+    let (who, actor) = match who.split_once(" by ") {
+        Some((who, actor)) => (who, Some(actor)),
+        None => (who, None),
+    };
     let (groups, path) = who.split_once(" @").unwrap_or((who, "public"));
     let groups: Vec<_> = groups.split(',').collect();
     let schemas: Vec<_> = path
@@ -56,6 +60,11 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
     } else {
         SearchPath::Known(&schemas)
     };
+    let mut principal = principal(&groups);
+    principal.delegation.extend(actor.map(|actor| Actor {
+        issuer: principal.issuer.clone(),
+        subject: actor.to_owned(),
+    }));
     let target = Target::named("orders");
     let batch = batch(text);
     let operation = Operation::Sql {
@@ -65,12 +74,26 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
             read_only,
         },
     };
-    let explained = policy.explain(&principal(&groups), &target, &operation);
-    let decision = match policy.admit(&principal(&groups), &target) {
-        Ok(permit) => policy.judge(&permit, &operation),
-        Err(refusal) => Decision::Deny(refusal),
+    let explained = policy.explain(&principal, &target, occasion(), &operation);
+    let (decision, foreshadowed) = match policy.admit(&principal, &target, occasion()) {
+        Ok(permit) => {
+            let decision = policy.judge(&permit, &operation);
+            let foreshadowed = policy.foreshadow(&permit, &operation, &decision);
+            (decision, foreshadowed)
+        }
+        Err(refusal) => (Decision::Deny(refusal), None),
     };
     assert_eq!(explained.decision, decision, "{text}");
+    assert_eq!(explained.foreshadowed, foreshadowed, "{text}");
+    let mut words = in_words(decision);
+    if let Some(decision) = foreshadowed {
+        words.push_str(", would be ");
+        words.push_str(&in_words(decision));
+    }
+    words
+}
+
+fn in_words(decision: Decision) -> String {
     let Decision::Deny(refusal) = decision else {
         return "allow".to_owned();
     };
@@ -80,6 +103,7 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
         RefusalKind::NotAdmitted => "not admitted".to_owned(),
         RefusalKind::Denied => format!("denied by {rule}"),
         RefusalKind::NotAllowed => format!("not allowed {class}"),
+        RefusalKind::Held => format!("held by {rule}"),
         RefusalKind::Guard => format!("guard {rule}"),
         RefusalKind::Masked => format!("masked {rule}"),
         RefusalKind::Unclassified => "unclassified".to_owned(),

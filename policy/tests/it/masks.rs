@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use policy::catalogue::{Catalogue, Column, Parts, Qualified, Relation, RelationKind};
-use policy::mask::{MaskPlan, MaskRule, MaskedColumns, OnLost, Outputs, Transform};
+use policy::mask::{Detect, MaskPlan, MaskRule, MaskedColumns, OnLost, Outputs, Transform};
 use policy::pattern::ColumnPattern;
 use policy::sql::lineage::{ColumnId, Decides, Escapes, Lineage, Lost, Output};
 
@@ -63,6 +63,7 @@ fn mask(name: &str, columns: &[&str], with: Transform) -> MaskRule {
             .iter()
             .map(|column| ColumnPattern::parse(column).unwrap())
             .collect(),
+        detect: Detect::default(),
         with,
         deny_predicates: false,
         clear_functions: Vec::new(),

@@ -1,8 +1,8 @@
 //! What is wrong with policy files: where it is said to be, and what is offered instead.
 
-use policy::{DatabasePattern, KnownTarget, Policy, Problem, Source, Target};
+use policy::{DatabasePattern, Known, KnownTarget, Policy, Problem, Source, Target};
 
-use crate::support::{known_targets, principal};
+use crate::support::{known_targets, occasion, principal};
 
 fn problems(text: &str) -> Vec<String> {
     let source = Source {
@@ -37,7 +37,7 @@ fn all_problems_of_a_file_are_reported_at_once_in_order_with_the_closest_word() 
             "p.toml:4:12: no target is called `order` (did you mean `orders`?)",
             "p.toml:5:9: the key `statements` is missing",
             "p.toml:5:11: unknown key `statments` (did you mean `statements`?)",
-            "p.toml:8:8: a second rule is called `r`",
+            "p.toml:8:8: another rule, mask or budget is called `r`",
             "p.toml:10:12: no target is called `oders` (did you mean `orders`?)",
             "p.toml:10:21: no target is called `nowhere`",
             "p.toml:11:24: unknown class of statements `selct` (did you mean `select`?)",
@@ -110,7 +110,7 @@ fn groups_and_targets_are_not_empty_and_the_star_stands_alone() {
     check(
         "[[rule]]\nname = \"r\"\ngroups = []\ntargets = [\"*\", \"orders\"]\nallow = { statements = [\"*\"] }\n",
         &[
-            "p.toml:3:10: `groups` is empty: the rule matches nothing",
+            "p.toml:3:10: `groups` is empty: it matches nothing",
             "p.toml:4:11: `*` in `targets` stands for all: leave the other names out",
         ],
     );
@@ -121,22 +121,22 @@ fn a_rule_has_one_of_allow_and_deny_and_a_name_of_its_own() {
     let head = "[[rule]]\ngroups = [\"*\"]\ntargets = [\"*\"]\n";
     check(
         &format!("{head}name = \"r\"\n"),
-        &["p.toml:1:1: the rule has neither `allow` nor `deny`"],
+        &["p.toml:1:1: the rule has none of `allow`, `deny` and `hold`"],
     );
     check(
         &format!(
             "{head}name = \"r\"\nallow = {{ statements = [\"*\"] }}\ndeny = {{ statements = [\"drop\"] }}\n"
         ),
-        &["p.toml:6:1: a rule has either `allow` or `deny`; write two rules"],
+        &["p.toml:6:1: a rule has one of `allow`, `deny` and `hold`; write two rules"],
     );
     check(
         &format!("{head}name = \"sallyport:x\"\nallow = {{ statements = [\"*\"] }}\n"),
-        &["p.toml:4:8: a rule's name is 1 to 100 letters, digits, `-`, `_` or `.`"],
+        &["p.toml:4:8: the name of a rule is 1 to 100 letters, digits, `-`, `_` or `.`"],
     );
     let rule = format!("{head}name = \"r\"\nallow = {{ statements = [\"*\"] }}\n");
     check(
         &format!("{rule}{rule}"),
-        &["p.toml:9:8: a second rule is called `r`"],
+        &["p.toml:9:8: another rule, mask or budget is called `r`"],
     );
 }
 
@@ -145,7 +145,7 @@ fn a_message_is_one_line_and_belongs_to_a_deny() {
     let head = "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n";
     check(
         &format!("{head}allow = {{ statements = [\"read\"] }}\nmessage = \"x\"\n"),
-        &["p.toml:6:11: `message` is shown by a deny; this rule has none"],
+        &["p.toml:6:11: `message` is shown by a deny or hold; this rule has none"],
     );
     let deny = format!("{head}deny = {{ statements = [\"drop\"] }}\n");
     let too_long = "x".repeat(501);
@@ -159,18 +159,143 @@ fn a_message_is_one_line_and_belongs_to_a_deny() {
 }
 
 #[test]
-fn words_of_later_versions_are_named_as_such() {
+fn a_hold_names_who_approves_and_nothing_else_does() {
+    let head = "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n";
+    let hold = format!("{head}hold = {{ statements = [\"insert\"] }}\n");
     check(
-        "[[mask]]\nname = \"m\"\n",
+        &hold,
+        &["p.toml:1:1: a hold needs `approvers`: groups whose members may approve"],
+    );
+    check(&format!("{hold}approvers = [\"oncall\"]\n"), &[]);
+    for expires in ["0s", "25h", "soon"] {
+        check(
+            &format!("{hold}approvers = [\"*\"]\nexpires = \"{expires}\"\n"),
+            &[
+                "p.toml:6:13: `*` in `approvers`: name the groups that may approve",
+                "p.toml:7:11: `expires` is a duration up to a day, such as \"10m\"",
+            ],
+        );
+    }
+    check(
+        &format!(
+            "{head}deny = {{ statements = [\"drop\"] }}\napprovers = [\"a\"]\nexpires = \"1m\"\n"
+        ),
         &[
-            "p.toml:1:3: `mask` is a word of the policy language that this version does not have yet",
+            "p.toml:6:1: `approvers` belongs to a hold; this rule has none",
+            "p.toml:7:1: `expires` belongs to a hold; this rule has none",
+        ],
+    );
+}
+
+#[test]
+fn columns_narrow_what_is_done_to_columns() {
+    check_match(
+        "{ statements = [\"select\", \"show\"], columns = [\"t.a\", \"s.t.*\"] }",
+        &[],
+    );
+    check_match(
+        "{ statements = [\"select\", \"delete\"], columns = [\"t.a\"] }",
+        &["p.toml:4:35: `delete` is not done to columns: give `tables`"],
+    );
+    check_match(
+        "{ statements = [\"select\"], tables = [\"t\"], columns = [\"t.a\"] }",
+        &["p.toml:4:52: `columns` stands in place of `tables`; write two rules"],
+    );
+    check_match(
+        "{ statements = [\"show\"], columns = [\"t.a\"] }",
+        &["p.toml:4:44: `columns` has no effect: nothing of class show is done to columns"],
+    );
+    check_match(
+        "{ statements = [\"select\"], columns = [\"a\", \"a.b.c.d\"] }",
+        &[
+            "p.toml:4:47: `a`: a column is written TABLE.COLUMN or SCHEMA.TABLE.COLUMN",
+            "p.toml:4:52: `a.b.c.d`: a column is written TABLE.COLUMN or SCHEMA.TABLE.COLUMN",
+        ],
+    );
+}
+
+#[test]
+fn who_and_from_where_is_checked_word_by_word() {
+    check(
+        "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"*\"]\nallow = { statements = [\"read\"] }\n\
+         networks = [\"10.0.0.0/8\", \"10.0.0.1/8\", \"here\", \"unix\"]\nissuers = [\"crop\"]\n\
+         subjects = []\ndelegated = \"nevr\"\nactors = [\"\"]\n",
+        &[
+            "p.toml:6:27: `10.0.0.1/8`: the network has bits set behind its length of 8",
+            "p.toml:6:41: `here`: expected a network such as `10.0.0.0/8` or `2001:db8::/32`, an address, or `unix`",
+            "p.toml:7:12: no issuer is called `crop` (did you mean `corp`?)",
+            "p.toml:8:12: `subjects` is empty: it matches nothing",
+            "p.toml:9:13: `delegated` is `never` or `required` (did you mean `never`?)",
+            "p.toml:10:11: ``: an empty name",
+        ],
+    );
+}
+
+#[test]
+fn a_mask_hides_something_with_a_known_transform() {
+    let head = "[[mask]]\nname = \"m\"\ntargets = [\"orders\"]\n";
+    check(
+        &format!("{head}columns = [\"customers.card\"]\nwith = \"last4\"\n"),
+        &[],
+    );
+    check(
+        &format!("{head}with = \"redact\"\n"),
+        &["p.toml:1:1: the mask hides nothing: give `columns`, `detect`, `patterns` or `words`"],
+    );
+    check(
+        &format!(
+            "{head}detect = [\"emial\"]\nwith = \"redcat\"\ngroups = []\nexcept_groups = [\"*\"]\n\
+             deny_predicates = true\non_lost = \"denny\"\n"
+        ),
+        &[
+            "p.toml:4:11: no detector is called `emial` (did you mean `email`?)",
+            "p.toml:5:8: `redcat`: unknown transform; one of redact, null, fixed:TEXT, last4, first:N, hash, round:N, truncate:UNIT (did you mean `redact`?)",
+            "p.toml:6:10: `groups` is empty: it matches nothing",
+            "p.toml:7:17: `*` in `except_groups` leaves nobody",
+            "p.toml:8:1: `deny_predicates` has no effect without `columns`",
+            "p.toml:9:1: `on_lost` has no effect without `columns`",
+            "p.toml:9:11: `on_lost` is `deny` or `redact` (did you mean `deny`?)",
         ],
     );
     check(
-        "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"*\"]\nhold = { statements = [\"insert\"] }\n",
+        "[[mask]]\n",
         &[
-            "p.toml:1:1: the rule has neither `allow` nor `deny`",
-            "p.toml:5:1: `hold` is a word of the policy language that this version does not have yet",
+            "p.toml:1:1: the key `name` is missing",
+            "p.toml:1:1: the key `targets` is missing",
+            "p.toml:1:1: the key `with` is missing",
+            "p.toml:1:1: the mask hides nothing: give `columns`, `detect`, `patterns` or `words`",
+        ],
+    );
+}
+
+#[test]
+fn a_budget_limits_something_by_numbers() {
+    let head = "[[budget]]\nname = \"b\"\ntargets = [\"*\"]\n";
+    check(
+        &format!(
+            "{head}rows = 100_000\nbytes = \"256MiB\"\nstatements_per_minute = 0\nsessions = 2\n\
+             statement_time = \"30s\"\nper = \"session\"\n"
+        ),
+        &[],
+    );
+    check(
+        head,
+        &[
+            "p.toml:1:1: the budget limits nothing: give one of `rows`, `bytes`, `statements_per_minute`, `statement_time`, `sessions`",
+        ],
+    );
+    check(
+        &format!(
+            "{head}rows = -1\nbytes = 5\nstatements_per_minute = \"many\"\nsessions = 1.5\n\
+             statement_time = \"9ms\"\nper = \"shard\"\n"
+        ),
+        &[
+            "p.toml:4:8: `rows` is a number from 0",
+            "p.toml:5:9: `bytes` is a size such as \"256MiB\"",
+            "p.toml:6:25: `statements_per_minute` is a number from 0",
+            "p.toml:7:12: `sessions` is a number from 0",
+            "p.toml:8:18: `statement_time` is a duration from 10ms to a day, such as \"30s\"",
+            "p.toml:9:7: `per` is `principal` or `session`",
         ],
     );
 }
@@ -208,8 +333,11 @@ fn problems_name_their_own_file_and_none_of_two_files_is_left_out() {
         file: file.to_owned(),
         text: text.to_owned(),
     };
-    let found =
-        Policy::compile(&[file("a.toml", "x = 1\n"), file("b.toml", "y = 1\n")], &[]).unwrap_err();
+    let found = Policy::compile(
+        &[file("a.toml", "x = 1\n"), file("b.toml", "y = 1\n")],
+        &Known::default(),
+    )
+    .unwrap_err();
     let found: Vec<_> = found.iter().map(Problem::to_string).collect();
     assert_eq!(
         found,
@@ -224,13 +352,22 @@ fn the_version_changes_with_every_byte_of_the_sources() {
             file: file.to_owned(),
             text: text.to_owned(),
         };
-        Policy::compile(&[source], &[]).unwrap().policy.version()
+        Policy::compile(&[source], &Known::default())
+            .unwrap()
+            .policy
+            .version()
     };
     let one = version("a", "");
     assert_eq!(one, version("a", ""));
     assert_ne!(one, version("b", ""));
     assert_ne!(one, version("a", "#"));
-    assert_ne!(one, Policy::compile(&[], &[]).unwrap().policy.version());
+    assert_ne!(
+        one,
+        Policy::compile(&[], &Known::default())
+            .unwrap()
+            .policy
+            .version()
+    );
 }
 
 #[test]
@@ -246,6 +383,10 @@ fn a_rule_names_a_database_only_of_a_target_that_has_it() {
             databases: &patterns,
         },
     ];
+    let known = Known {
+        targets: &known,
+        issuers: &[],
+    };
     let compile = |target: &str| {
         let rule = format!(
             "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"{target}\"]\n\
@@ -268,8 +409,9 @@ fn a_rule_names_a_database_only_of_a_target_that_has_it() {
         let found = compile(target).unwrap_err();
         assert!(found.contains(problem), "{found}");
     }
-    let admits =
-        |policy: &Policy, target: &Target| policy.admit(&principal(&["a"]), target).is_ok();
+    let admits = |policy: &Policy, target: &Target| {
+        policy.admit(&principal(&["a"]), target, occasion()).is_ok()
+    };
     let (eu, us) = (
         Target::named("apps").database("app_eu"),
         Target::named("apps").database("app_us"),

@@ -2,7 +2,7 @@
 
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::sql::{Batch, Object};
-use policy::{KnownTarget, Principal, Proof};
+use policy::{Client, Known, KnownIssuer, KnownTarget, Occasion, Principal, Proof};
 
 pub(crate) fn batch(text: &str) -> Batch {
     profile(text, &ProfileLimits::default())
@@ -41,10 +41,36 @@ pub(crate) fn principal(groups: &[&str]) -> Principal {
     }
 }
 
-/// Two targets with one database each.
-pub(crate) fn known_targets() -> [KnownTarget<'static>; 2] {
-    ["orders", "billing"].map(|name| KnownTarget {
-        name,
-        databases: &[],
-    })
+/// Two targets with one database each, and the issuer of [`principal`].
+pub(crate) fn known_targets() -> Known<'static> {
+    Known {
+        targets: &[
+            KnownTarget {
+                name: "orders",
+                databases: &[],
+            },
+            KnownTarget {
+                name: "billing",
+                databases: &[],
+            },
+        ],
+        issuers: &[
+            KnownIssuer {
+                name: "corp",
+                issuer: "https://issuer.example",
+            },
+            KnownIssuer {
+                name: "ci",
+                issuer: "https://ci.example",
+            },
+        ],
+    }
+}
+
+/// A client of this network that a rule may name.
+pub(crate) fn occasion() -> Occasion {
+    Occasion {
+        client: Some(Client::Address([192, 0, 2, 7].into())),
+        unix_time: 1_795_689_000,
+    }
 }

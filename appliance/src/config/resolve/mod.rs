@@ -34,8 +34,8 @@ use super::snapshot::{
 };
 use super::state::{StateDirectory, Writing};
 use crate::downstream::certificate::Certificate;
-use crate::downstream::proxies::{TrustedProxies, TrustedProxy};
-use crate::identity::{Authenticators, SessionLifetime};
+use crate::downstream::proxies::TrustedProxies;
+use crate::identity::{Authenticators, Issuer, SessionLifetime};
 use crate::recorder::{Durability, RecordingSettings};
 use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
@@ -181,7 +181,13 @@ fn resolve(
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
     reader.problems.sort_by_key(Problem::position);
     problems.splice(0..0, reader.problems);
-    let policy = compile_policy(&environment.file, &targets, &mut problems, &mut warnings);
+    let policy = compile_policy(
+        &environment.file,
+        &targets,
+        issuers.as_ref().map_or(&[], |issuers| &issuers.accepted),
+        &mut problems,
+        &mut warnings,
+    );
 
     let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), []) =
         (tls, issuers, policy, problems.as_slice())
@@ -356,8 +362,8 @@ fn trusted_proxies(
 ) -> TrustedProxies {
     let mut proxies = Vec::new();
     for text in written.map(Spanned::get_ref).into_iter().flatten() {
-        match text.get_ref().parse::<TrustedProxy>() {
-            Ok(proxy) if proxy.fits_unix() == is_unix => proxies.push(proxy),
+        match text.get_ref().parse::<policy::Network>() {
+            Ok(proxy) if (proxy == policy::Network::Unix) == is_unix => proxies.push(proxy),
             Ok(_) if is_unix => reader.problem(text.span(), "peers of a Unix socket are `unix`"),
             Ok(_) => reader.problem(text.span(), "no peer of this listener is `unix`"),
             Err(error) => reader.error(text.span(), &error),
@@ -563,6 +569,7 @@ fn all_targets(
 fn compile_policy(
     main: &Path,
     targets: &[TargetSettings],
+    issuers: &[Issuer],
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Option<Arc<policy::Policy>> {
@@ -573,13 +580,24 @@ fn compile_policy(
             text: source.text,
         })
         .collect();
-    let known: Vec<policy::KnownTarget<'_>> = targets
+    let issuers: Vec<policy::KnownIssuer<'_>> = issuers
+        .iter()
+        .map(|issuer| policy::KnownIssuer {
+            name: &issuer.name,
+            issuer: &issuer.issuer,
+        })
+        .collect();
+    let targets: Vec<policy::KnownTarget<'_>> = targets
         .iter()
         .map(|target| policy::KnownTarget {
             name: &target.name,
             databases: &target.databases.patterns,
         })
         .collect();
+    let known = policy::Known {
+        targets: &targets,
+        issuers: &issuers,
+    };
     match policy::Policy::compile(&sources, &known) {
         Ok(compiled) => {
             warnings.extend(compiled.warnings.into_iter().map(Problem::from));

@@ -453,7 +453,11 @@ mod tests {
             name: "t",
             databases: &[],
         };
-        let policy = Policy::compile(&[source], &[known]).unwrap().policy;
+        let known = policy::Known {
+            targets: &[known],
+            issuers: &[],
+        };
+        let policy = Policy::compile(&[source], &known).unwrap().policy;
         let principal = policy::Principal {
             issuer: String::new(),
             subject: String::new(),
@@ -465,7 +469,9 @@ mod tests {
             proof: policy::Proof::Password,
         };
         let target = policy::Target::named("t");
-        let permit = policy.admit(&principal, &target).unwrap();
+        let permit = policy
+            .admit(&principal, &target, policy::Occasion::default())
+            .unwrap();
         let classifier = Classifier::new();
         let circumstances = |path: Option<&str>| Circumstances {
             policy: policy.version(),

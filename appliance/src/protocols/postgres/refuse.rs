@@ -61,6 +61,7 @@ impl Refused {
                 RefusalKind::NotAdmitted
                 | RefusalKind::Denied
                 | RefusalKind::NotAllowed
+                | RefusalKind::Held
                 | RefusalKind::Guard
                 | RefusalKind::Masked
                 | RefusalKind::Unclassified => b"42501",

@@ -394,7 +394,10 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         name: "orders".to_owned(),
         database: None,
     };
-    let permit = snapshot.policy.admit(proven.principal(), &sought).unwrap();
+    let permit = snapshot
+        .policy
+        .admit(proven.principal(), &sought, policy::Occasion::default())
+        .unwrap();
     let start = SessionStart {
         protocol: "postgres".to_owned(),
         ..SessionStart::default()
@@ -407,6 +410,7 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         proven,
         permit,
         sought,
+        client: None,
         classifier: Classifier::new(),
         frontend,
         reserved: RESERVED.to_owned(),

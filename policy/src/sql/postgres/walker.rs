@@ -112,6 +112,7 @@ impl<'l> Walker<'l> {
             changes_search_path: self.changes_search_path,
             copy: self.copy,
             opaque: self.opaque,
+            columns: None,
             parse_error: None,
         }
     }

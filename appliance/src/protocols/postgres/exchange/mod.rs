@@ -29,7 +29,7 @@ use codecs::postgres::{
     BackendDecoder, DecodeError, EncodeError, Origin, Pipeline, Request, SequenceError,
     TransactionStatus,
 };
-use policy::Permit;
+use policy::{Occasion, Permit};
 use runtime::mapped::Position;
 
 use super::classify::{Circumstances, Classifier, Situation, Statement};
@@ -134,6 +134,7 @@ pub(crate) struct Exchange {
     proven: Proven,
     permit: Permit,
     sought: policy::Target,
+    client: Option<policy::Client>,
     classifier: Rc<Classifier>,
 
     frontend: FrontendDecoder,
@@ -277,6 +278,8 @@ pub(crate) struct Opened {
     pub(crate) proven: Proven,
     pub(crate) permit: Permit,
     pub(crate) sought: policy::Target,
+    /// Where the agent connects from, as far as it is known.
+    pub(crate) client: Option<policy::Client>,
     pub(crate) classifier: Rc<Classifier>,
     pub(crate) frontend: FrontendDecoder,
     pub(crate) attribution: Attribution,
@@ -296,6 +299,7 @@ impl Exchange {
             proven: opened.proven,
             permit: opened.permit,
             sought: opened.sought,
+            client: opened.client,
             classifier: opened.classifier,
             frontend,
             backend: BackendDecoder::new(limits),
@@ -364,9 +368,15 @@ impl Exchange {
     /// Takes a new configuration as the basis of what is judged from here on.
     ///
     /// Returns whether it withdraws the admission.
-    pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>) -> bool {
+    pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>, unix_time: u64) -> bool {
         let exists = snapshot.targets.contains(&self.sought);
-        let admitted = snapshot.policy.admit(self.proven.principal(), &self.sought);
+        let occasion = Occasion {
+            client: self.client,
+            unix_time,
+        };
+        let admitted = snapshot
+            .policy
+            .admit(self.proven.principal(), &self.sought, occasion);
         match admitted {
             // The second lock is set at login: a session that has to change sides starts anew.
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
