@@ -262,7 +262,7 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         proven,
         permit,
         sought,
-        client: None,
+        occasion: policy::Occasion::default(),
         classifier: Classifier::new(),
         frontend,
         reserved: "reserved".to_owned(),

@@ -200,7 +200,7 @@ struct Session {
     recorder: Recorder,
     lease: Lease,
     sought: policy::Target,
-    client: Option<policy::Client>,
+    occasion: Occasion,
     login_unix: u64,
 }
 
@@ -248,9 +248,8 @@ async fn login(
         .targets
         .find(&wishes.database)
         .ok_or(LoginRefusal::NoTarget)?;
-    let client = greeting.origin().known_client().map(proxies::client);
     let occasion = Occasion {
-        client,
+        client: greeting.origin().known_client().map(proxies::client),
         unix_time: login_unix,
     };
     let admitted = snapshot.policy.admit(proven.principal(), &sought, occasion);
@@ -311,7 +310,7 @@ async fn login(
         recorder,
         lease,
         sought,
-        client,
+        occasion,
         login_unix,
     })
 }
@@ -327,7 +326,7 @@ impl Session {
             recorder,
             lease,
             sought,
-            client,
+            occasion,
             login_unix,
         } = self;
         let secret = shard.session_secret(greeting.secret_bytes())?;
@@ -368,7 +367,7 @@ impl Session {
             proven,
             permit,
             sought,
-            client,
+            occasion,
             classifier: Rc::clone(shard.classifier()),
             frontend,
             attribution,

@@ -96,6 +96,14 @@ impl Policy {
         Bits::from_words(words.unwrap_or_default())
     }
 
+    /// When a rule's time window next opens or closes: from then on, admit anew.
+    ///
+    /// Seconds since the Unix epoch; `None` when no rule has one.
+    #[must_use]
+    pub fn next_change(&self, unix_time: u64) -> Option<u64> {
+        self.rule_scopes.next_change(unix_time)
+    }
+
     /// Whether the operation may happen now.
     ///
     /// A refused statement refuses all statements of its operation. A permit of another policy is

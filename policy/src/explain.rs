@@ -157,6 +157,8 @@ pub enum Applies {
     NotThisTarget,
     /// The client's network is another, or not known.
     NotThisNetwork,
+    /// Its time window is closed.
+    NotNow,
     /// Issuer, subject or delegation are others.
     NotThisPrincipal,
 }
@@ -191,6 +193,7 @@ impl fmt::Display for Explanation {
                 Applies::NotTheseGroups => "is not about the principal's groups",
                 Applies::NotThisTarget => "is not about this target",
                 Applies::NotThisNetwork => "is not about the client's network",
+                Applies::NotNow => "is not about this time",
                 Applies::NotThisPrincipal => "is not about this principal",
             };
             writeln!(f, "  {word:<5} {}{shadow} {applies}", rule.name)?;

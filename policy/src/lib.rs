@@ -25,6 +25,7 @@ pub mod catalogue;
 
 mod budget;
 mod rule;
+mod window;
 
 mod compile;
 

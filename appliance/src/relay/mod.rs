@@ -32,6 +32,10 @@ const TURNS_MAX: u32 = 32;
 /// How long the last words to an agent may take to leave.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long the clock is trusted to go on as it went, where a rule is about some hours: one that
+/// is set forward is noticed after this long.
+const CLOCK_TRUSTED: Duration = Duration::from_secs(60);
+
 /// One session's data path. Per connection.
 pub(crate) struct Relay {
     agent: Transport,
@@ -41,6 +45,8 @@ pub(crate) struct Relay {
     lifetime: Timer,
     silence: Option<Silence>,
     stall: Stall,
+    /// When a rule may begin or cease to apply.
+    windows: Option<Timer>,
     configuration: Subscription<Snapshot>,
     turnstile: Rc<Turnstile>,
 }
@@ -120,6 +126,7 @@ impl Relay {
     ) -> Self {
         let now = runtime::now();
         let (agent, from_agent) = agent;
+        let windows = next_window(&exchange);
         Self {
             agent,
             lease,
@@ -132,6 +139,7 @@ impl Relay {
                 limit: times.write_stall,
                 queued: 0,
             },
+            windows,
             configuration: shard.published().subscribe(),
             turnstile: Rc::clone(shard.turnstile()),
         }
@@ -177,12 +185,7 @@ impl Relay {
         if self.lifetime.poll_expired(context).is_ready() {
             return Poll::Ready(End::Lifetime);
         }
-        if let Poll::Ready(snapshot) = self.configuration.poll_changed(context)
-            && self
-                .flow
-                .exchange_mut()
-                .adopt(snapshot, runtime::unix_time().as_secs())
-        {
+        if self.poll_admission(context) {
             return Poll::Ready(End::Withdrawn);
         }
         for _ in 0..TURNS_MAX {
@@ -202,6 +205,28 @@ impl Relay {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the admission is withdrawn: by a new configuration, or since a time window of the
+    /// policy opened or closed.
+    fn poll_admission(&mut self, context: &mut Context<'_>) -> bool {
+        let exchange = self.flow.exchange_mut();
+        let withdrawn = if let Poll::Ready(snapshot) = self.configuration.poll_changed(context) {
+            exchange.adopt(snapshot, runtime::unix_time().as_secs())
+        } else if let Some(windows) = &mut self.windows
+            && windows.poll_expired(context).is_ready()
+        {
+            exchange.admit_anew(runtime::unix_time().as_secs())
+        } else {
+            return false;
+        };
+        self.windows = next_window(exchange);
+        if let Some(windows) = &mut self.windows
+            && windows.poll_expired(context).is_ready()
+        {
+            context.waker().wake_by_ref();
+        }
+        withdrawn
     }
 
     /// Moves what can be moved; `Ok(false)` when nothing can until somebody wakes us.
@@ -248,6 +273,13 @@ impl Relay {
             .poll_expired(context)
             .map(|()| End::AgentStalled)
     }
+}
+
+/// When to look at the time again; `None` where no rule is about some hours.
+fn next_window(exchange: &Exchange) -> Option<Timer> {
+    let change = Duration::from_secs(exchange.policy_changes()?);
+    let wait = change.saturating_sub(runtime::unix_time());
+    Some(Timer::at(runtime::now() + wait.min(CLOCK_TRUSTED)))
 }
 
 impl SilenceLimits {

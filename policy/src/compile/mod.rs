@@ -150,7 +150,7 @@ impl Items {
                 span,
             ),
             // They stand within the others.
-            Within::File | Within::Match => {}
+            Within::File | Within::Match | Within::When => {}
         }
     }
 

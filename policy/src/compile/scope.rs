@@ -9,6 +9,7 @@ use crate::pattern::Wild;
 use crate::principal::Principal;
 use crate::rule::{At, NEVER, REQUIRED, Reporter, Table, Words};
 use crate::target::{DATABASE_SEPARATOR, Target};
+use crate::window::{self, DAYS, Window};
 use crate::{KnownTarget, Occasion};
 
 /// Whom and where one rule, mask or budget is about. `None` is everybody, and everywhere.
@@ -25,6 +26,7 @@ pub(crate) struct Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
     Networks(Vec<Network>),
+    When(Window),
     /// As principals have them, not by the names of the configuration.
     Issuers(Vec<String>),
     Subjects(Vec<Wild>),
@@ -145,6 +147,7 @@ impl Condition {
                 };
                 networks.iter().any(|network| network.contains(client))
             }
+            Self::When(window) => window.contains(occasion.unix_time),
             Self::Issuers(issuers) => issuers.contains(&principal.issuer),
             Self::Subjects(patterns) => patterns
                 .iter()
@@ -163,6 +166,7 @@ impl Condition {
     fn failing(&self) -> Applies {
         match self {
             Self::Networks(_) => Applies::NotThisNetwork,
+            Self::When(_) => Applies::NotNow,
             Self::Issuers(_) | Self::Subjects(_) | Self::Delegated(_) | Self::Actors(_) => {
                 Applies::NotThisPrincipal
             }
@@ -230,6 +234,20 @@ impl Scopes {
         }
     }
 
+    /// When some condition next holds that did not, or the other way round.
+    pub(crate) fn next_change(&self, unix_time: u64) -> Option<u64> {
+        let conditions = self.conditions.iter();
+        let changes = conditions.filter_map(|(condition, _)| match condition {
+            Condition::When(window) => window.next_change(unix_time),
+            Condition::Networks(_)
+            | Condition::Issuers(_)
+            | Condition::Subjects(_)
+            | Condition::Delegated(_)
+            | Condition::Actors(_) => None,
+        });
+        changes.min()
+    }
+
     pub(crate) fn applicable(
         &self,
         principal: &Principal,
@@ -272,6 +290,9 @@ fn conditions(table: &Table, known: &Known<'_>, reporter: &mut Reporter<'_>) -> 
             word.parse::<Network>().map_err(|error| error.to_string())
         });
         conditions.push(Condition::Networks(networks));
+    }
+    if let Some(when) = table.table("when") {
+        conditions.extend(window(when, reporter).map(Condition::When));
     }
     if let Some(list) = table.words("issuers") {
         check_some("issuers", list, reporter);
@@ -321,6 +342,48 @@ fn conditions(table: &Table, known: &Known<'_>, reporter: &mut Reporter<'_>) -> 
         conditions.push(Condition::Delegated(required));
     }
     conditions
+}
+
+fn window(table: &Table, reporter: &mut Reporter<'_>) -> Option<Window> {
+    let days = match table.words("days") {
+        None => [true; 7],
+        Some(list) => {
+            check_some("days", list, reporter);
+            for word in &list.value {
+                if !DAYS.contains(&word.value.as_str()) {
+                    let message = format!("`{}` is no day of the week", word.value);
+                    reporter.report_word(&word.span, message, &word.value, DAYS);
+                }
+            }
+            DAYS.map(|day| list.value.iter().any(|word| word.value == day))
+        }
+    };
+    let hours = match table.text("hours") {
+        None => Window::whole_day(),
+        Some(text) => match window::hours(&text.value) {
+            Ok(hours) => hours,
+            Err(problem) => {
+                reporter.report(&text.span, format!("`{}`: {problem}", text.value));
+                return None;
+            }
+        },
+    };
+    let name = table.text("zone");
+    let zone = window::zone(name.map_or("UTC", |name| name.value.as_str()));
+    if let (None, Some(name)) = (&zone, name) {
+        let zones = window::zones();
+        reporter.report_word(
+            &name.span,
+            format!("no time zone is called `{}`", name.value),
+            &name.value,
+            zones.iter().map(String::as_str),
+        );
+    }
+    if table.key_span("days").is_none() && table.key_span("hours").is_none() {
+        let message = "the window is always open: give `days` or `hours`";
+        reporter.report(&table.span, message.to_owned());
+    }
+    Some(Window::new(days, hours, zone?))
 }
 
 /// The words of a list that is not empty, each read.

@@ -21,6 +21,7 @@ pub enum Within {
     File,
     Rule,
     Match,
+    When,
     Mask,
     Budget,
 }
@@ -30,6 +31,7 @@ pub const TABLES: &[Within] = &[
     Within::File,
     Within::Rule,
     Within::Match,
+    Within::When,
     Within::Mask,
     Within::Budget,
 ];
@@ -42,6 +44,7 @@ impl Within {
             Self::File => "a policy file",
             Self::Rule => "a rule",
             Self::Match => "a match",
+            Self::When => "a time window",
             Self::Mask => "a mask",
             Self::Budget => "a budget",
         }
@@ -205,6 +208,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Within::Rule,
+        "when",
+        Value::Table(Within::When),
+        "the days and hours that it is about; outside of them it is as if it were not there",
+    ),
+    key(
+        Within::Rule,
         "issuers",
         Value::Texts,
         "who vouches: names of issuers in the configuration",
@@ -251,6 +260,24 @@ pub const KEYS: &[Key] = &[
         "functions",
         Value::Patterns,
         "functions, procedures, aggregates and operators",
+    ),
+    key(
+        Within::When,
+        "days",
+        Value::Texts,
+        "`mon`, `tue`, `wed`, `thu`, `fri`, `sat`, `sun`; every day if not given",
+    ),
+    key(
+        Within::When,
+        "hours",
+        Value::Text,
+        "`08:00-18:00`: from one minute up to another; over midnight it belongs to the day that it begins on; the whole day if not given",
+    ),
+    key(
+        Within::When,
+        "zone",
+        Value::Text,
+        "whose clocks count: a name of the time zone database, `UTC` if not given",
     ),
     key(
         Within::Mask,

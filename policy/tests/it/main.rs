@@ -17,3 +17,4 @@ mod problems;
 mod profiles;
 mod shapes;
 mod support;
+mod windows;

@@ -232,6 +232,38 @@ fn who_and_from_where_is_checked_word_by_word() {
 }
 
 #[test]
+fn a_window_has_days_hours_and_a_zone_that_exist() {
+    let head = "[[rule]]\nname = \"r\"\ngroups = [\"*\"]\ntargets = [\"*\"]\nallow = { statements = [\"read\"] }\n";
+    check(
+        &format!(
+            "{head}when = {{ days = [\"mon\"], hours = \"22:00-06:00\", zone = \"Europe/Berlin\" }}\n"
+        ),
+        &[],
+    );
+    check(
+        &format!("{head}when = {{ days = [\"mo\", \"mon\"], hours = \"8-18\", zone = \"UTC\" }}\n"),
+        &[
+            "p.toml:6:18: `mo` is no day of the week (did you mean `mon`?)",
+            "p.toml:6:40: `8-18`: expected hours such as `08:00-18:00`",
+        ],
+    );
+    check(
+        &format!("{head}when = {{ days = [], hours = \"08:00-08:00\" }}\n"),
+        &[
+            "p.toml:6:17: `days` is empty: it matches nothing",
+            "p.toml:6:29: `08:00-08:00`: the hours are empty: they begin when they end",
+        ],
+    );
+    check(
+        &format!("{head}when = {{ zone = \"Europe/Belrin\" }}\n"),
+        &[
+            "p.toml:6:8: the window is always open: give `days` or `hours`",
+            "p.toml:6:17: no time zone is called `Europe/Belrin` (did you mean `Europe/Berlin`?)",
+        ],
+    );
+}
+
+#[test]
 fn a_mask_hides_something_with_a_known_transform() {
     let head = "[[mask]]\nname = \"m\"\ntargets = [\"orders\"]\n";
     check(

@@ -410,7 +410,7 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         proven,
         permit,
         sought,
-        client: None,
+        occasion: policy::Occasion::default(),
         classifier: Classifier::new(),
         frontend,
         reserved: RESERVED.to_owned(),

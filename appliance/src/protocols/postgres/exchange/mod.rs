@@ -134,7 +134,8 @@ pub(crate) struct Exchange {
     proven: Proven,
     permit: Permit,
     sought: policy::Target,
-    client: Option<policy::Client>,
+    /// From where and when it was admitted last.
+    occasion: Occasion,
     classifier: Rc<Classifier>,
 
     frontend: FrontendDecoder,
@@ -278,8 +279,8 @@ pub(crate) struct Opened {
     pub(crate) proven: Proven,
     pub(crate) permit: Permit,
     pub(crate) sought: policy::Target,
-    /// Where the agent connects from, as far as it is known.
-    pub(crate) client: Option<policy::Client>,
+    /// From where and when it was admitted.
+    pub(crate) occasion: Occasion,
     pub(crate) classifier: Rc<Classifier>,
     pub(crate) frontend: FrontendDecoder,
     pub(crate) attribution: Attribution,
@@ -299,7 +300,7 @@ impl Exchange {
             proven: opened.proven,
             permit: opened.permit,
             sought: opened.sought,
-            client: opened.client,
+            occasion: opened.occasion,
             classifier: opened.classifier,
             frontend,
             backend: BackendDecoder::new(limits),
@@ -370,13 +371,10 @@ impl Exchange {
     /// Returns whether it withdraws the admission.
     pub(crate) fn adopt(&mut self, snapshot: Arc<Snapshot>, unix_time: u64) -> bool {
         let exists = snapshot.targets.contains(&self.sought);
-        let occasion = Occasion {
-            client: self.client,
-            unix_time,
-        };
+        self.occasion.unix_time = unix_time;
         let admitted = snapshot
             .policy
-            .admit(self.proven.principal(), &self.sought, occasion);
+            .admit(self.proven.principal(), &self.sought, self.occasion);
         match admitted {
             // The second lock is set at login: a session that has to change sides starts anew.
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
@@ -388,6 +386,16 @@ impl Exchange {
             }
             Ok(_) | Err(_) => true,
         }
+    }
+
+    /// Admits by the same configuration at another time. Returns whether that withdraws it.
+    pub(crate) fn admit_anew(&mut self, unix_time: u64) -> bool {
+        self.adopt(Arc::clone(&self.snapshot), unix_time)
+    }
+
+    /// When the admission may change without a new configuration.
+    pub(crate) fn policy_changes(&self) -> Option<u64> {
+        self.snapshot.policy.next_change(self.occasion.unix_time)
     }
 
     /// Whether what a direction waited for has come about.
