@@ -17,6 +17,7 @@ pub mod framing;
 pub mod frontend;
 pub mod pipeline;
 pub mod startup;
+pub mod value;
 
 pub use backend::{Backend, BackendDecoder, BackendPiece, BackendTag, TransactionStatus};
 pub use error::DecodeError;
