@@ -5,6 +5,7 @@
 //! appliance's.
 
 pub mod columns;
+pub mod detect;
 pub mod plan;
 pub mod transform;
 
