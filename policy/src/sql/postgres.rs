@@ -2,6 +2,7 @@
 //!
 //! Judges nothing and resolves no names: that needs the session, and is done in `decide`.
 
+mod condition;
 mod definition;
 mod literals;
 mod scan;
@@ -86,13 +87,20 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
         let limit = limits.statements;
         return unread(text, Reason::TooManyStatements { limit });
     }
+    let mut looked_at_literal = false;
     let statements: Vec<_> = tree
         .stmts
         .iter()
-        .map(|statement| statement_profile(text, statement, limits, text_depth))
+        .map(|statement| {
+            let (profile, looked) = statement_profile(text, statement, limits, text_depth);
+            looked_at_literal |= looked;
+            profile
+        })
         .collect();
     let literals_decide = match (tree.stmts.as_slice(), statements.as_slice()) {
-        ([statement], [profile]) => literals::decide(text, statement.stmt.as_deref(), profile),
+        ([statement], [profile]) if !looked_at_literal => {
+            literals::decide(text, statement.stmt.as_deref(), profile)
+        }
         _ => true,
     };
     Batch {
@@ -174,12 +182,14 @@ fn unread(text: &str, reason: Reason) -> Batch {
     }
 }
 
+/// The profile, and whether a literal decided it in a place that [`literals`] takes for one where
+/// none does.
 fn statement_profile(
     text: &str,
     statement: &RawStmt,
     limits: &ProfileLimits,
     text_depth: u8,
-) -> StatementProfile {
+) -> (StatementProfile, bool) {
     let start = usize::try_from(statement.stmt_location).unwrap_or(0);
     let length = usize::try_from(statement.stmt_len).unwrap_or(0);
     // A length of 0 is PostgreSQL's way to say "to the end of the text".
@@ -190,12 +200,13 @@ fn statement_profile(
     };
     let mut walker = Walker::new(limits, text_depth);
     walker.top(statement.stmt.as_deref());
+    let looked_at_literal = walker.looked_at_literal;
     let secrets = std::mem::take(&mut walker.secrets);
     let mut profile = walker.finish(start..end);
     if !secrets.is_empty() {
         profile.secrets = literals_at(text, &secrets);
     }
-    profile
+    (profile, looked_at_literal)
 }
 
 /// The string literals that begin at, or are the first after, each of `locations`.

@@ -159,6 +159,16 @@ fn long_flat_texts_are_read() {
         ),
         &[],
     );
+    let arms: Vec<_> = (0..5000)
+        .map(|index| format!("x{index} = y{index} OR z = {index} AND NOT u > v"))
+        .collect();
+    check(&format!("DELETE FROM a WHERE {}", arms.join(" OR ")), &[]);
+    let columns: Vec<_> = (0..20_000).map(|index| format!("x{index}")).collect();
+    let (columns, reversed) = (columns.join(", "), columns.join(" , "));
+    check(
+        &format!("DELETE FROM a WHERE ({columns}) > ({reversed})"),
+        &[],
+    );
     let tables: Vec<_> = (0..2000)
         .map(|index| format!("x{index} AS (SELECT 1)"))
         .collect();

@@ -39,6 +39,8 @@ fn ordinary_statements_share() {
         "INSERT INTO t (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 'x'",
         "UPDATE pgbench_accounts SET abalance = abalance + -417 WHERE aid = 1;",
         "DELETE FROM \"T\" WHERE \"Id\" = 7",
+        "DELETE FROM t WHERE a = 1 OR a = 2 OR b > 3 AND c IN (4, 5)",
+        "DELETE FROM t WHERE a > 1 OR a < 2",
         "SELECT f('x'), s.g(1)",
         "SELECT generate_series(1, 10)",
     ] {
@@ -180,6 +182,26 @@ fn texts_whose_literals_decide_do_not_share() {
         (
             "MERGE INTO a USING b ON a.x = 1 WHEN MATCHED THEN DELETE",
             "MERGE INTO a USING b ON a.x = 2 WHEN MATCHED THEN DELETE",
+        ),
+        (
+            "DELETE FROM a WHERE x LIKE 'b%'",
+            "DELETE FROM a WHERE x LIKE '%'",
+        ),
+        (
+            "UPDATE a SET y = 1 WHERE x ~ 'b'",
+            "UPDATE a SET y = 1 WHERE x ~ '.*'",
+        ),
+        (
+            "DELETE FROM a WHERE x * 2 = 0",
+            "DELETE FROM a WHERE x * 0 = 0",
+        ),
+        (
+            "DELETE FROM a WHERE x % 2 = 0",
+            "DELETE FROM a WHERE x % 1 = 0",
+        ),
+        (
+            "DELETE FROM a WHERE id IN (SELECT id FROM a WHERE x & 8 = 0)",
+            "DELETE FROM a WHERE id IN (SELECT id FROM a WHERE x & 0 = 0)",
         ),
         // The precision picks the type.
         ("SELECT x::float(24) FROM a", "SELECT x::float(25) FROM a"),

@@ -8,6 +8,7 @@ use std::ops::Range;
 use pg_query::protobuf as p;
 use pg_query::{Node, NodeEnum, NodeRef};
 
+use super::condition::Rows;
 use super::{ProfileLimits, profile_within};
 use crate::class::Class;
 use crate::sql::children::{append_children, node_ref};
@@ -19,7 +20,7 @@ use crate::sql::profile::{
 };
 
 /// Deepest nesting of nodes that is walked; the decoder of the tree allows 100 messages.
-const DEPTH_MAX: u32 = 200;
+pub(super) const DEPTH_MAX: u32 = 200;
 
 /// Most effects that one statement may have: a statement beyond it is not worth the memory.
 const EFFECTS_MAX: usize = 2000;
@@ -65,6 +66,9 @@ pub(super) struct Walker<'l> {
     transaction: Option<TransactionControl>,
     copy: Option<CopyStream>,
     opaque: bool,
+    /// Another literal might have given another profile, in a place where the walker reads none
+    /// otherwise.
+    pub(super) looked_at_literal: bool,
 }
 
 impl<'l> Walker<'l> {
@@ -87,6 +91,7 @@ impl<'l> Walker<'l> {
             transaction: None,
             copy: None,
             opaque: false,
+            looked_at_literal: false,
         }
     }
 
@@ -733,7 +738,8 @@ impl<'l> Walker<'l> {
         } = update;
         let scope = self.enter_with(with_clause.as_ref());
         self.relation(Class::Update, relation.as_ref());
-        if !limits_rows(where_clause.as_deref()) {
+        let rows = Rows::new(relation.as_ref(), from_clause, with_clause.as_ref());
+        if !self.are_limited(&rows, where_clause.as_deref()) {
             self.relation(Class::UpdateWithoutWhere, relation.as_ref());
         }
         self.each(target_list, Via::Query);
@@ -753,13 +759,20 @@ impl<'l> Walker<'l> {
         } = delete;
         let scope = self.enter_with(with_clause.as_ref());
         self.relation(Class::Delete, relation.as_ref());
-        if !limits_rows(where_clause.as_deref()) {
+        let rows = Rows::new(relation.as_ref(), using_clause, with_clause.as_ref());
+        if !self.are_limited(&rows, where_clause.as_deref()) {
             self.relation(Class::DeleteWithoutWhere, relation.as_ref());
         }
         self.each(using_clause, Via::Query);
         self.maybe(where_clause.as_deref(), Via::Query);
         self.returning(relation.as_ref(), returning_clause.as_ref());
         self.leave_with(scope);
+    }
+
+    fn are_limited(&mut self, rows: &Rows<'_>, condition: Option<&Node>) -> bool {
+        let are_limited = rows.are_limited_by(condition);
+        self.looked_at_literal |= rows.looked_at_literal();
+        are_limited
     }
 
     fn merge(&mut self, merge: &p::MergeStmt) {
@@ -775,11 +788,13 @@ impl<'l> Walker<'l> {
         self.relation(Class::Merge, relation.as_ref());
         self.maybe(source_relation.as_deref(), Via::Query);
         self.maybe(join_condition.as_deref(), Via::Query);
-        let joins = limits_rows(join_condition.as_deref());
+        let source = source_relation.as_deref();
+        let rows = Rows::new(relation.as_ref(), source, with_clause.as_ref());
+        let joins = self.are_limited(&rows, join_condition.as_deref());
         for clause in merge_when_clauses {
             match &clause.node {
                 Some(NodeEnum::MergeWhenClause(clause)) => {
-                    self.merge_action(relation.as_ref(), clause, joins);
+                    self.merge_action(relation.as_ref(), clause, &rows, joins);
                 }
                 _ => self.unknown(Reason::Part),
             }
@@ -794,11 +809,11 @@ impl<'l> Walker<'l> {
         &mut self,
         relation: Option<&p::RangeVar>,
         clause: &p::MergeWhenClause,
+        rows: &Rows<'_>,
         joins: bool,
     ) {
         let matched = clause.match_kind() == p::MergeMatchKind::MergeWhenMatched;
-        let limited = (matched && joins)
-            || (clause.condition.is_some() && limits_rows(clause.condition.as_deref()));
+        let limited = (matched && joins) || self.are_limited(rows, clause.condition.as_deref());
         match clause.command_type() {
             p::CmdType::CmdInsert => self.relation(Class::Insert, relation),
             p::CmdType::CmdUpdate => {
@@ -1212,69 +1227,6 @@ pub(super) fn built_in(name: &Name) -> Option<Call> {
     } else {
         None
     }
-}
-
-/// Whether a condition depends on the row.
-///
-/// A condition without a column, or one that compares a column with itself, holds for every row
-/// or for none; so does an OR with such an arm, and an AND of nothing else.
-fn limits_rows(condition: Option<&Node>) -> bool {
-    limits(condition, false)
-}
-
-fn limits(condition: Option<&Node>, negated: bool) -> bool {
-    let Some(condition) = condition.and_then(|node| node.node.as_ref()) else {
-        return false;
-    };
-    if let NodeEnum::BoolExpr(expression) = condition {
-        let mut arms = expression.args.iter();
-        return match (expression.boolop(), negated) {
-            (p::BoolExprType::AndExpr, false) | (p::BoolExprType::OrExpr, true) => {
-                arms.any(|arm| limits(Some(arm), negated))
-            }
-            (p::BoolExprType::OrExpr, false) | (p::BoolExprType::AndExpr, true) => {
-                arms.all(|arm| limits(Some(arm), negated))
-            }
-            (p::BoolExprType::NotExpr, _) => arms.all(|arm| limits(Some(arm), !negated)),
-            (p::BoolExprType::Undefined, _) => false,
-        };
-    }
-    let with_itself = if let NodeEnum::AExpr(expression) = condition {
-        same_column(expression.lexpr.as_deref(), expression.rexpr.as_deref())
-    } else {
-        false
-    };
-    has_column(condition.to_ref()) && !with_itself
-}
-
-/// Also where one of them is written with more qualification: within one query, a name that is
-/// left unqualified and could mean another table's column is an error.
-fn same_column(left: Option<&Node>, right: Option<&Node>) -> bool {
-    let fields = |side: Option<&Node>| match side.and_then(|node| node.node.as_ref()) {
-        Some(NodeEnum::ColumnRef(column)) => column
-            .fields
-            .iter()
-            .rev()
-            .map(|field| string_of(field).map(str::to_owned))
-            .collect::<Option<Vec<_>>>(),
-        _ => None,
-    };
-    match (fields(left), fields(right)) {
-        (Some(left), Some(right)) => left.iter().zip(&right).all(|(left, right)| left == right),
-        _ => false,
-    }
-}
-
-/// Bounded by the depth of the decoded tree.
-fn has_column(node: NodeRef<'_>) -> bool {
-    let mut pending = vec![node];
-    while let Some(node) = pending.pop() {
-        if let NodeRef::ColumnRef(_) | NodeRef::CurrentOfExpr(_) = node {
-            return true;
-        }
-        append_children(node, &mut pending);
-    }
-    false
 }
 
 /// PostgreSQL's `defGetBoolean` for what it reads as false.
