@@ -175,6 +175,7 @@ impl Recorded {
                 object: Some("pgbench_accounts"),
             }],
             search_path: Some(&["public".to_owned()]),
+            foreshadowed: None,
         });
         Some(Self {
             recorder: Recorder::open(&journal, &SessionStart::default()).ok()?,

@@ -78,6 +78,7 @@ fn command(kind: u8, wire: &[u8]) -> RecordedCommand {
             effects: Vec::new(),
             effects_left_out: 0,
             search_path: None,
+            foreshadowed: None,
         },
         cuts: u64::from(kind & 1),
         total_bytes: wire.len() as u64,

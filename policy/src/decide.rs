@@ -283,7 +283,7 @@ impl Policy {
                 if !is_table {
                     return listed;
                 }
-                listed.or(&self.by_columns(class, *candidate, columns, Reading::May))
+                listed.or(&self.matching_columns(class, *candidate, columns))
             })
             .fold(open.clone(), |bits, listed| bits.or(&listed))
             .and(&holding);
@@ -300,7 +300,7 @@ impl Policy {
             }
             let mut covering = listed.and(&granting);
             if covering.is_empty() && is_table {
-                covering = self.covering_by_columns(class, *candidate, columns, &granting);
+                covering = self.covering_columns(class, *candidate, columns, &granting);
             }
             covered &= !covering.is_empty();
             granted = granted.or(&covering);
@@ -318,35 +318,35 @@ impl Policy {
         }
     }
 
-    /// The rules whose `columns` list speaks about what is done to the table.
+    /// The rules whose `columns` list speaks about something that may be done to the table.
     ///
     /// Without knowledge of the columns, any column may be meant.
-    fn by_columns(
+    fn matching_columns(
         &self,
         class: Class,
         table: Candidate<'_>,
         columns: Option<&[&ColumnUse]>,
-        reading: Reading,
     ) -> Bits {
-        let none = Bits::none(self.rules.len());
-        match (class.entry().columns, columns, reading) {
-            (ByColumn::Never, ..) | (ByColumn::Each, None, Reading::Must) => none,
-            (ByColumn::Table, ..) | (ByColumn::Each, None, Reading::May) => {
-                self.columns.of_table(table, reading)
+        match (class.entry().columns, columns) {
+            (ByColumn::Never, _) => Bits::none(self.rules.len()),
+            (ByColumn::Table, _) | (ByColumn::Each, None) => {
+                self.columns.of_table(table, Reading::May)
             }
-            (ByColumn::Each, Some(uses), _) => uses
+            (ByColumn::Each, Some(uses)) => uses
                 .iter()
                 .map(|used| {
                     let column = used.column.as_deref();
-                    self.columns.of_column(table, column, reading)
+                    self.columns.of_column(table, column, Reading::May)
                 })
-                .fold(none, |bits, listed| bits.or(&listed)),
+                .fold(Bits::none(self.rules.len()), |bits, listed| {
+                    bits.or(&listed)
+                }),
         }
     }
 
-    /// The granting rules that together cover what is done to the table, each some columns of it;
-    /// none where one column is left.
-    fn covering_by_columns(
+    /// The granting rules whose `columns` lists together cover what is done to the table; none
+    /// where one column is left, or the columns are not known.
+    fn covering_columns(
         &self,
         class: Class,
         table: Candidate<'_>,
@@ -354,21 +354,19 @@ impl Policy {
         granting: &Bits,
     ) -> Bits {
         let none = || Bits::none(self.rules.len());
-        if let Some([]) = columns
-            && class.entry().columns == ByColumn::Each
-        {
+        let uses = match (class.entry().columns, columns) {
+            (ByColumn::Never, _) | (ByColumn::Each, None) => return none(),
             // As for the server, some column is enough where none is asked for.
-            return self.columns.of_table(table, Reading::Must).and(granting);
-        }
-        let Some(uses) = columns else {
-            return self
-                .by_columns(class, table, None, Reading::Must)
-                .and(granting);
+            (ByColumn::Table, _) | (ByColumn::Each, Some([])) => {
+                return self.columns.of_table(table, Reading::Must).and(granting);
+            }
+            (ByColumn::Each, Some(uses)) => uses,
         };
         let mut covering = none();
         for used in uses {
-            let one = self.by_columns(class, table, Some(&[used]), Reading::Must);
-            let one = one.and(granting);
+            let column = used.column.as_deref();
+            let listed = self.columns.of_column(table, column, Reading::Must);
+            let one = listed.and(granting);
             if one.is_empty() {
                 return none();
             }

@@ -307,6 +307,8 @@ fn session_entry(row: &Row<'_>) -> Result<SessionEntry, CatalogueError> {
         counters: Counters {
             commands: number("commands")?,
             denials: number("denials")?,
+            // Kept in the recording alone.
+            foreshadowed: 0,
             rows: number("rows")?,
             bytes_received: number("bytes_received")?,
             bytes_sent: number("bytes_sent")?,

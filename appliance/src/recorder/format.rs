@@ -310,6 +310,8 @@ pub struct Counters {
     pub commands: u64,
     /// Messages of any kind that policy refused.
     pub denials: u64,
+    /// Messages that rules in shadow would have decided otherwise.
+    pub foreshadowed: u64,
     pub rows: u64,
     /// Recorded bytes from the agent.
     pub bytes_received: u64,
@@ -336,6 +338,15 @@ pub struct DecisionNote<'a> {
     pub effects: &'a [EffectNote<'a>],
     /// The schemas that names were resolved against; `None` when they are not known.
     pub search_path: Option<&'a [String]>,
+    /// What rules in shadow would have decided, where that is something else.
+    pub foreshadowed: Option<ForeshadowNote<'a>>,
+}
+
+/// What would be decided if the rules in shadow were in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeshadowNote<'a> {
+    pub verdict: Verdict,
+    pub rule: Option<&'a str>,
 }
 
 /// One thing that a command does to one object.
@@ -351,6 +362,7 @@ pub struct EffectNote<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     verdict: Verdict,
+    is_foreshadowed: bool,
     encoded: Box<[u8]>,
 }
 
@@ -361,6 +373,16 @@ impl Note {
         put_bytes(&mut out, note_tag::VERDICT, &[decision.verdict.code()]);
         put_number(&mut out, note_tag::POLICY, decision.policy);
         put_optional(&mut out, note_tag::RULE, decision.rule, TEXT_BYTES_MAX);
+        if let Some(foreshadowed) = decision.foreshadowed {
+            let verdict = [foreshadowed.verdict.code()];
+            put_bytes(&mut out, note_tag::FORESHADOWED, &verdict);
+            put_optional(
+                &mut out,
+                note_tag::FORESHADOWED_RULE,
+                foreshadowed.rule,
+                NAME_BYTES_MAX,
+            );
+        }
         if let Some(search_path) = decision.search_path {
             put_number(&mut out, note_tag::SEARCH_PATH_KNOWN, 1);
             let schemas = search_path.iter().take(SEARCH_PATH_ENTRIES_MAX);
@@ -387,6 +409,7 @@ impl Note {
         }
         Self {
             verdict: decision.verdict,
+            is_foreshadowed: decision.foreshadowed.is_some(),
             encoded: out.into_boxed_slice(),
         }
     }
@@ -396,6 +419,7 @@ impl Note {
     pub fn not_judged() -> Self {
         Self {
             verdict: Verdict::NotJudged,
+            is_foreshadowed: false,
             encoded: Box::default(),
         }
     }
@@ -403,6 +427,11 @@ impl Note {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.verdict
+    }
+
+    /// Rules in shadow would have decided otherwise.
+    pub(super) fn is_foreshadowed(&self) -> bool {
+        self.is_foreshadowed
     }
 
     pub(super) fn encoded(&self) -> &[u8] {
@@ -418,8 +447,9 @@ const SEARCH_PATH_ENTRIES_MAX: usize = 4;
 
 /// Why a note stays below [`NOTE_BYTES_MAX`] plus one more number: everything but the effects is
 /// bounded by the limits above, and effects stop before it.
-const _: () =
-    assert!(TEXT_BYTES_MAX + SEARCH_PATH_ENTRIES_MAX * (NAME_BYTES_MAX + 11) < NOTE_BYTES_MAX);
+const _: () = assert!(
+    TEXT_BYTES_MAX + (SEARCH_PATH_ENTRIES_MAX + 1) * (NAME_BYTES_MAX + 11) < NOTE_BYTES_MAX
+);
 
 /// A decision as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -431,6 +461,15 @@ pub struct RecordedDecision {
     /// Effects that were too many to keep.
     pub effects_left_out: u64,
     pub search_path: Option<Vec<String>>,
+    /// What rules in shadow would have decided, where that was something else.
+    pub foreshadowed: Option<RecordedForeshadow>,
+}
+
+/// What would have been decided if the rules in shadow had been in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedForeshadow {
+    pub verdict: Verdict,
+    pub rule: Option<String>,
 }
 
 /// One thing that a recorded command does.
@@ -486,6 +525,7 @@ impl CommandRecord<'_> {
             effects: Vec::new(),
             effects_left_out: 0,
             search_path: None,
+            foreshadowed: None,
         };
         for field in Fields::new(self.note) {
             let field = field?;
@@ -498,6 +538,18 @@ impl CommandRecord<'_> {
                         .search_path
                         .get_or_insert_default()
                         .push(field.string()?);
+                }
+                note_tag::FORESHADOWED => {
+                    decision.foreshadowed = Some(RecordedForeshadow {
+                        verdict: verdict_of(field.value)?,
+                        rule: None,
+                    });
+                }
+                note_tag::FORESHADOWED_RULE => {
+                    let rule = field.string()?;
+                    if let Some(foreshadowed) = &mut decision.foreshadowed {
+                        foreshadowed.rule = Some(rule);
+                    }
                 }
                 note_tag::EFFECT => decision.effects.push(decode_effect(field.value)?),
                 note_tag::EFFECTS_LEFT_OUT => decision.effects_left_out = field.number()?,
@@ -597,6 +649,8 @@ mod note_tag {
     pub(super) const EFFECTS_LEFT_OUT: u8 = 7;
     pub(super) const CLASS: u8 = 8;
     pub(super) const OBJECT: u8 = 9;
+    pub(super) const FORESHADOWED: u8 = 10;
+    pub(super) const FORESHADOWED_RULE: u8 = 11;
 }
 
 mod end_tag {
@@ -606,6 +660,7 @@ mod end_tag {
     pub(super) const ROWS: u8 = 4;
     pub(super) const BYTES_RECEIVED: u8 = 5;
     pub(super) const BYTES_SENT: u8 = 6;
+    pub(super) const FORESHADOWED: u8 = 7;
 }
 
 impl PrincipalNote {
@@ -804,6 +859,7 @@ impl SessionEnd {
         out.put_number(end_tag::REASON, u64::from(self.reason.code()));
         out.put_number(end_tag::COMMANDS, self.counters.commands);
         out.put_number(end_tag::DENIALS, self.counters.denials);
+        out.put_number(end_tag::FORESHADOWED, self.counters.foreshadowed);
         out.put_number(end_tag::ROWS, self.counters.rows);
         out.put_number(end_tag::BYTES_RECEIVED, self.counters.bytes_received);
         out.put_number(end_tag::BYTES_SENT, self.counters.bytes_sent);
@@ -824,6 +880,7 @@ impl SessionEnd {
                 }
                 end_tag::COMMANDS => counters.commands = value?,
                 end_tag::DENIALS => counters.denials = value?,
+                end_tag::FORESHADOWED => counters.foreshadowed = value?,
                 end_tag::ROWS => counters.rows = value?,
                 end_tag::BYTES_RECEIVED => counters.bytes_received = value?,
                 end_tag::BYTES_SENT => counters.bytes_sent = value?,
@@ -873,6 +930,16 @@ fn noted_verdict(note: &[u8]) -> Result<Verdict, FieldError> {
             tag: note_tag::VERDICT,
         }),
     }
+}
+
+fn verdict_of(value: &[u8]) -> Result<Verdict, FieldError> {
+    let unknown = FieldError::UnknownValue {
+        tag: note_tag::FORESHADOWED,
+    };
+    let [code] = value else {
+        return Err(unknown);
+    };
+    Verdict::from_code(*code).ok_or(unknown)
 }
 
 /// The fields of the kinds that carry wire bytes.

@@ -128,6 +128,7 @@ fn permitted() -> Note {
             object: Some("public.orders"),
         }],
         search_path: Some(&["public".to_owned()]),
+        foreshadowed: None,
     })
 }
 
@@ -141,6 +142,7 @@ fn refused() -> Note {
             object: Some("public.orders"),
         }],
         search_path: None,
+        foreshadowed: None,
     })
 }
 

@@ -383,6 +383,8 @@ impl Recorder {
         self.counters.commands = self.counters.commands.saturating_add(runs);
         let is_denial = u64::from(note.verdict() == Verdict::Refused);
         self.counters.denials = self.counters.denials.saturating_add(is_denial);
+        let is_foreshadowed = u64::from(note.is_foreshadowed());
+        self.counters.foreshadowed = self.counters.foreshadowed.saturating_add(is_foreshadowed);
         self.counters.bytes_received = self
             .counters
             .bytes_received
@@ -426,6 +428,8 @@ impl Recorder {
         self.counters.commands = self.counters.commands.saturating_add(runs);
         let is_denial = u64::from(note.verdict() == Verdict::Refused);
         self.counters.denials = self.counters.denials.saturating_add(is_denial);
+        let is_foreshadowed = u64::from(note.is_foreshadowed());
+        self.counters.foreshadowed = self.counters.foreshadowed.saturating_add(is_foreshadowed);
         Ok(Recorded {
             number,
             verdict: note.verdict(),

@@ -15,6 +15,7 @@ mod effects;
 mod masks;
 mod problems;
 mod profiles;
+mod reference;
 mod shapes;
 mod support;
 mod windows;

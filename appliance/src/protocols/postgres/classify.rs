@@ -19,7 +19,7 @@ use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
 use super::masking::Plans;
 use super::rewrite;
-use crate::recorder::{DecisionNote, EffectNote, Note, Verdict};
+use crate::recorder::{DecisionNote, EffectNote, ForeshadowNote, Note, Verdict};
 
 /// Bytes of statements remembered per generation and shard; two generations are kept.
 ///
@@ -88,14 +88,12 @@ pub(super) struct Judged {
 impl Judged {
     pub(super) fn new(
         decision: Decision,
+        foreshadowed: Option<&Decision>,
         situation: &Situation,
         profiles: &[StatementProfile],
     ) -> Self {
         let circumstances = &situation.circumstances;
-        let (verdict, rule) = match &decision {
-            Decision::Allow => (Verdict::Permitted, None),
-            Decision::Deny(refusal) => (Verdict::Refused, refusal.rule.as_deref()),
-        };
+        let (verdict, rule) = noted(&decision);
         let effects: Vec<(&str, String)> = profiles
             .iter()
             .flat_map(|profile| &profile.effects)
@@ -114,12 +112,23 @@ impl Judged {
             policy: circumstances.policy.number(),
             effects: &effects,
             search_path: circumstances.path.as_deref(),
+            foreshadowed: foreshadowed.map(|decision| {
+                let (verdict, rule) = noted(decision);
+                ForeshadowNote { verdict, rule }
+            }),
         });
         Self {
             decision,
             note,
             masking: None,
         }
+    }
+}
+
+fn noted(decision: &Decision) -> (Verdict, Option<&str>) {
+    match decision {
+        Decision::Allow => (Verdict::Permitted, None),
+        Decision::Deny(refusal) => (Verdict::Refused, refusal.rule.as_deref()),
     }
 }
 
@@ -268,7 +277,10 @@ impl Statement {
             session: session_context(situation),
         };
         let decision = policy.judge(permit, &operation);
-        let judged = Rc::new(Judged::new(decision, situation, &self.profiles));
+        let foreshadowed = policy.foreshadow(permit, &operation, &decision);
+        let foreshadowed = foreshadowed.as_ref();
+        let judged = Judged::new(decision, foreshadowed, situation, &self.profiles);
+        let judged = Rc::new(judged);
         if verdicts.len() >= VERDICTS_MAX {
             verdicts.remove(0);
         }

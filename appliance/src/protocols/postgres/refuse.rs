@@ -163,6 +163,7 @@ fn by_bound() -> Note {
         policy: 0,
         effects: &[],
         search_path: None,
+        foreshadowed: None,
     })
 }
 

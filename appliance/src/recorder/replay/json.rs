@@ -132,6 +132,12 @@ fn decided(decision: &RecordedDecision) -> (Map<String, Value>, &'static str) {
         );
     }
     details.insert("search_path".to_owned(), json!(decision.search_path));
+    if let Some(foreshadowed) = &decision.foreshadowed {
+        details.insert(
+            "foreshadowed".to_owned(),
+            json!({ "verdict": foreshadowed.verdict.name(), "rule": foreshadowed.rule }),
+        );
+    }
     (details, "command")
 }
 
@@ -247,6 +253,7 @@ fn ended(end: &SessionEnd) -> Value {
         "reason": end.reason.name(),
         "commands": end.counters.commands,
         "denials": end.counters.denials,
+        "foreshadowed": end.counters.foreshadowed,
         "rows": end.counters.rows,
         "bytes_received": end.counters.bytes_received,
         "bytes_sent": end.counters.bytes_sent,

@@ -97,6 +97,17 @@ fn started(line: &mut String, start: &SessionStart) {
 }
 
 fn ended(line: &mut String, end: &SessionEnd) {
+    totals(line, end);
+    if end.counters.foreshadowed > 0 {
+        let _ = write!(
+            line,
+            ", {} otherwise by rules in shadow",
+            end.counters.foreshadowed
+        );
+    }
+}
+
+fn totals(line: &mut String, end: &SessionEnd) {
     let counters = end.counters;
     let _ = write!(
         line,
@@ -120,6 +131,15 @@ fn decided(line: &mut String, decision: &RecordedDecision, cuts: u64) {
                 .as_deref()
                 .unwrap_or("default: no rule allows it"),
         );
+        line.push(']');
+    }
+    if let Some(foreshadowed) = &decision.foreshadowed {
+        line.push_str("   [in shadow: ");
+        one_line(line, foreshadowed.verdict.name());
+        if let Some(rule) = &foreshadowed.rule {
+            line.push_str(" by ");
+            one_line(line, rule);
+        }
         line.push(']');
     }
     if cuts > 0 {

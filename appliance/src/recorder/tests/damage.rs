@@ -160,6 +160,7 @@ fn a_note_with_too_many_effects_keeps_the_first_and_says_how_many_are_left_out()
         policy: 1,
         effects: &effects,
         search_path: None,
+        foreshadowed: None,
     });
     let place = Place::new();
     let thread = place.start();

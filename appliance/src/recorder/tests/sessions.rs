@@ -44,6 +44,7 @@ fn a_finished_session_is_listed_with_its_counts() {
         counters: Counters {
             commands: 1,
             denials: 0,
+            foreshadowed: 0,
             rows: 2,
             bytes_received: 14,
             bytes_sent: 14,

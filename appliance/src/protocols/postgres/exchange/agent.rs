@@ -717,7 +717,9 @@ impl Exchange {
         let session = session_context(&self.situation);
         let operation = Operation::FunctionCall { oid, session };
         let decision = self.snapshot.policy.judge(&self.permit, &operation);
-        Judged::new(decision, &self.situation, &[])
+        let policy = &self.snapshot.policy;
+        let foreshadowed = policy.foreshadow(&self.permit, &operation, &decision);
+        Judged::new(decision, foreshadowed.as_ref(), &self.situation, &[])
     }
 
     /// Notes what a statement that is about to run changes in the session.
