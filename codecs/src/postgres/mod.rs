@@ -11,6 +11,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod copy;
 pub mod edit;
 pub mod error;
 pub mod framing;
