@@ -106,20 +106,25 @@ impl<'v, 'b> RowEdit<'v, 'b> {
     }
 }
 
-/// Writes an ErrorResponse or NoticeResponse of other texts: `text` says what becomes of a field,
-/// `None` that it stays.
+/// Writes an ErrorResponse or NoticeResponse of other texts: `text` appends what becomes of a field,
+/// or says by `false` that it stays.
 ///
 /// # Errors
 /// [`EncodeError::ContainsNul`] for a text with a NUL; `out` holds what it held before.
-pub fn rewrite_fields<'t>(
+pub fn rewrite_fields(
     out: &mut Vec<u8>,
     tag: BackendTag,
-    fields: &ErrorFields<'t>,
-    mut text: impl FnMut(u8, &'t [u8]) -> Option<&'t [u8]>,
+    fields: &ErrorFields<'_>,
+    mut text: impl FnMut(u8, &[u8], &mut Vec<u8>) -> bool,
 ) -> Result<(), EncodeError> {
     let mut writer = Writer::tagged(out, tag.byte());
+    let mut other = Vec::new();
     for (code, value) in fields.iter() {
-        writer.u8(code).string(text(code, value).unwrap_or(value));
+        other.clear();
+        let is_other = text(code, value, &mut other);
+        writer
+            .u8(code)
+            .string(if is_other { &other } else { value });
     }
     writer.u8(0).finish()
 }

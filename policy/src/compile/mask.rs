@@ -3,6 +3,7 @@
 use super::Known;
 use super::rule::patterns;
 use super::scope::Scope;
+use crate::mask::detect::{DetectError, DetectorSet, Kind, Wanted};
 use crate::mask::{Detect, MaskRule, OnLost, Transform};
 use crate::pattern::{ColumnPattern, Pattern};
 use crate::rule::{REDACT, Reporter, Table, Words};
@@ -66,23 +67,27 @@ fn transform(table: &Table, reporter: &mut Reporter<'_>) -> Option<Transform> {
 fn detect(table: &Table, reporter: &mut Reporter<'_>) -> Detect {
     let mut names = Vec::new();
     for word in table.words("detect").iter().flat_map(|list| &list.value) {
-        if Detect::NAMES.contains(&word.value.as_str()) {
+        if Kind::of_name(&word.value).is_some() {
             names.push(word.value.clone());
         } else {
             reporter.report_word(
                 &word.span,
                 format!("no detector is called `{}`", word.value),
                 &word.value,
-                Detect::NAMES.iter().copied(),
+                Kind::names(),
             );
         }
     }
-    let mut texts = |key: &str| {
+    let mut texts = |key: &str, wanted: fn(&[&str]) -> Result<DetectorSet, Vec<DetectError>>| {
         let list: Option<&Words> = table.words(key);
         let mut texts = Vec::new();
         for word in list.iter().flat_map(|list| &list.value) {
+            let problem = wanted(&[&word.value]).err();
+            let problem = problem.and_then(|problems| problems.into_iter().next());
             if word.value.is_empty() {
                 reporter.report(&word.span, format!("an empty entry in `{key}`"));
+            } else if let Some(problem) = problem {
+                reporter.report(&word.span, format!("`{}`: {problem}", word.value));
             } else {
                 texts.push(word.value.clone());
             }
@@ -91,8 +96,18 @@ fn detect(table: &Table, reporter: &mut Reporter<'_>) -> Detect {
     };
     Detect {
         names,
-        patterns: texts("patterns"),
-        words: texts("words"),
+        patterns: texts("patterns", |patterns| {
+            DetectorSet::compile(&[Wanted {
+                patterns,
+                ..Wanted::default()
+            }])
+        }),
+        words: texts("words", |words| {
+            DetectorSet::compile(&[Wanted {
+                words,
+                ..Wanted::default()
+            }])
+        }),
     }
 }
 

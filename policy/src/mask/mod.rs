@@ -44,20 +44,6 @@ pub struct Detect {
 }
 
 impl Detect {
-    /// Every name of a detector.
-    pub const NAMES: &[&str] = &[
-        "payment-card",
-        "us-ssn",
-        "email",
-        "iban",
-        "phone",
-        "ip-address",
-        "jwt",
-        "private-key",
-        "cloud-key",
-        "secret",
-    ];
-
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && self.patterns.is_empty() && self.words.is_empty()

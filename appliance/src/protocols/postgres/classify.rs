@@ -17,7 +17,7 @@ use policy::sql::{
 };
 use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
-use super::masking::Plans;
+use super::masking::{MaskSets, Plans, Tools};
 use super::rewrite;
 use crate::recorder::{DecisionNote, EffectNote, ForeshadowNote, Note, Verdict};
 
@@ -139,6 +139,9 @@ pub(crate) struct Classifier {
     statements: RefCell<Generations<Box<[u8]>, Rc<Statement>>>,
     situations: RefCell<HashMap<Rc<Circumstances>, Rc<Situation>>>,
     situations_made: Cell<u64>,
+    pub(super) mask_sets: MaskSets,
+    /// For rewriting answers.
+    pub(super) tools: Rc<Tools>,
     /// The shape of the text that is looked up.
     shape: RefCell<Vec<u8>>,
 }
@@ -149,6 +152,8 @@ impl Classifier {
             statements: RefCell::new(Generations::new(STATEMENT_BYTES_MAX)),
             situations: RefCell::default(),
             situations_made: Cell::new(0),
+            mask_sets: MaskSets::default(),
+            tools: Rc::default(),
             shape: RefCell::default(),
         })
     }

@@ -339,7 +339,7 @@ impl Exchange {
             }
         }
         let step = Step::whole(expected.number);
-        let prepared = self.prepared(statement, &judged);
+        let prepared = self.prepared(statement);
         self.statements.expect(step, Change::Define(name, prepared));
         Ok(Outcome::Taken)
     }
@@ -445,7 +445,7 @@ impl Exchange {
             }
             Verdict::Allowed(judged) => judged,
         };
-        let described = self.learn_columns(execute.portal, &named, &judged, target)?;
+        let described = self.learn_columns(execute.portal, &named, target)?;
         let recorded = match self.record(&Message::new(kind, wire), &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),

@@ -2,42 +2,43 @@
 
 use std::rc::Rc;
 
+use codecs::postgres::backend::ParameterStatus;
 use codecs::postgres::frontend::{self, Describe, Formats, FunctionCall, Target};
 use codecs::postgres::pipeline::{self, Answer};
 use codecs::postgres::{Backend, BackendPiece, Origin, Request};
 use policy::sql::{NamedStatementEffect, StatementProfile};
+use policy::{Permit, Policy};
 
 use super::agent::EXECUTE_DEPTH_MAX;
 use super::target::Fate;
 use super::{Exchange, Fault, Named};
-use crate::protocols::postgres::classify::{Judged, Statement};
-use crate::protocols::postgres::masking::{Described, Of, Planned, Plans, Seen};
+use crate::protocols::postgres::classify::{Classifier, Judged, Statement};
+use crate::protocols::postgres::masking::{Described, Of, Planned, Plans, Seen, SessionMasks};
 use crate::protocols::postgres::names::Meaning;
 use crate::relay::link::Outbound;
 
 impl Exchange {
     /// Notes what the answer to a simple query is masked by.
     pub(super) fn mask_query(&mut self, number: u64, statement: &Rc<Statement>, judged: &Judged) {
-        if self.masking.is_none() && judged.masking.is_none() {
-            return;
-        }
+        let Some(masking) = &self.masking else { return };
         let executed = self.executed(statement, judged.masking.as_ref());
         let plans = judged.masking.clone();
-        let withholds =
-            withholds(plans.as_ref()) || executed.iter().any(|(_, planned)| planned.withholds());
+        let withholds = masking.withholds(plans.as_ref())
+            || executed.iter().any(|(_, planned)| planned.withholds());
         let of = Of::Query {
             statement: Rc::clone(statement),
             plans,
             executed,
         };
-        let masking = self.masking.get_or_insert_default();
-        masking.expect(number, of, withholds);
+        if let Some(masking) = &mut self.masking {
+            masking.expect(number, of, withholds);
+        }
     }
 
     /// What becomes known of the rows of a statement that is prepared by Parse.
-    pub(super) fn prepared(&self, statement: Rc<Statement>, judged: &Judged) -> Named {
-        let is_masked = self.masking.is_some() || judged.masking.is_some();
-        let described = is_masked.then(|| Described::statement(has_fixed_columns(&statement)));
+    pub(super) fn prepared(&self, statement: Rc<Statement>) -> Named {
+        let masking = self.masking.as_ref();
+        let described = masking.map(|_| Described::statement(has_fixed_columns(&statement)));
         Named {
             statement,
             index: 0,
@@ -67,10 +68,10 @@ impl Exchange {
     pub(super) fn mask_bind(&mut self, number: u64, portal: &[u8], statement: Option<&Statement>) {
         // Binding plans, and planning computes what is constant.
         let judged = statement.map(|statement| self.decide(statement));
-        let withholds = judged.is_some_and(|judged| withholds(judged.masking.as_ref()));
         let Some(masking) = &mut self.masking else {
             return;
         };
+        let withholds = judged.is_some_and(|judged| masking.withholds(judged.masking.as_ref()));
         if withholds || !portal.is_empty() {
             masking.expect(number, Of::Bind(portal.into()), withholds);
         }
@@ -104,10 +105,9 @@ impl Exchange {
         &mut self,
         portal: &[u8],
         named: &Named,
-        judged: &Judged,
         target: &mut impl Outbound,
     ) -> Result<Option<Rc<Described>>, Fault> {
-        if self.masking.is_none() && judged.masking.is_none() {
+        if self.masking.is_none() {
             return Ok(None);
         }
         let described = match &named.described {
@@ -126,9 +126,10 @@ impl Exchange {
             target.append(&self.scratch);
         }
         described.asked(epoch);
-        let masking = self.masking.get_or_insert_default();
-        let of = Of::Learning(Rc::clone(&described));
-        masking.expect(expected.number, of, false);
+        if let Some(masking) = &mut self.masking {
+            let of = Of::Learning(Rc::clone(&described));
+            masking.expect(expected.number, of, false);
+        }
         Ok(Some(described))
     }
 
@@ -149,15 +150,18 @@ impl Exchange {
             Some(name) => self.planned_by(name, statement, plans, *index, 0),
             None => Planned::of(statement, plans, *index),
         };
-        let withholds = withholds(plans) || planned.withholds();
+        let masking = self.masking.as_ref();
+        let withholds =
+            masking.is_some_and(|masking| masking.withholds(plans)) || planned.withholds();
         let of = Of::Execute {
             statement: Rc::clone(statement),
             index: *index,
             portal,
             planned,
         };
-        let masking = self.masking.get_or_insert_default();
-        masking.expect(number, of, withholds);
+        if let Some(masking) = &mut self.masking {
+            masking.expect(number, of, withholds);
+        }
     }
 
     /// Notes that a function is called by its number.
@@ -220,13 +224,15 @@ impl Exchange {
     pub(super) fn mask_answer(
         &mut self,
         piece: &BackendPiece<'_>,
+        unread: &[u8],
         answer: &Answer<u64>,
         statement: u32,
     ) -> Result<Fate, Fault> {
         let Some(masking) = &mut self.masking else {
             return Ok(Fate::Pass);
         };
-        let seen = masking.answer(piece, answer, statement, &mut self.scratch_for_agent)?;
+        let out = &mut self.scratch_for_agent;
+        let seen = masking.answer(piece, unread, answer, statement, out)?;
         Ok(seen.into())
     }
 
@@ -246,6 +252,15 @@ impl Exchange {
         Ok(Fate::Pass)
     }
 
+    /// The same for a setting that is not one of the attribution.
+    pub(super) fn mask_setting(&mut self, status: &ParameterStatus<'_>) -> Result<Fate, Fault> {
+        let Some(masking) = &self.masking else {
+            return Ok(Fate::Pass);
+        };
+        let out = &mut self.scratch_for_agent;
+        Ok(masking.reported(status, out)?.into())
+    }
+
     /// Whether an answer is one to [`Self::learn_columns`].
     pub(super) fn asks_for_columns(&self, answer: &Answer<u64>) -> bool {
         let masking = self.masking.as_ref();
@@ -256,10 +271,25 @@ impl Exchange {
     pub(super) fn columns_answered(
         &mut self,
         piece: &BackendPiece<'_>,
+        unread: &[u8],
         answer: &Answer<u64>,
     ) -> Result<Fate, Fault> {
-        let fate = self.mask_answer(piece, answer, 0)?;
+        let fate = self.mask_answer(piece, unread, answer, 0)?;
         Ok(if answer.fails { fate } else { Fate::Swallow })
+    }
+}
+
+impl Exchange {
+    /// The masks that apply to the session, if any do.
+    ///
+    /// Security: masks that can not be applied hide everything.
+    pub(super) fn masks_of(
+        classifier: &Classifier,
+        policy: &Policy,
+        permit: &Permit,
+    ) -> Option<Rc<SessionMasks>> {
+        let sets = classifier.mask_sets.of(policy, permit);
+        sets.unwrap_or_else(|_| Some(Rc::new(SessionMasks::of_everything())))
     }
 }
 
@@ -270,11 +300,6 @@ impl From<Seen> for Fate {
             Seen::Rewritten => Self::Replace,
         }
     }
-}
-
-/// Whether what the server says of a text may quote what is masked.
-fn withholds(plans: Option<&Plans>) -> bool {
-    plans.is_some_and(|plans| plans.iter().any(|plan| plan.withholds_texts))
 }
 
 /// Whether the server would rather fail than answer with other columns than it described: what

@@ -159,7 +159,7 @@ pub(crate) struct Exchange {
     /// A statement and portal name of ours that no agent can guess.
     reserved: String,
 
-    /// Since the first verdict that says what is masked for the principal.
+    /// Since the first configuration with masks that are about the principal.
     masking: Option<Box<Masking>>,
     recorder: Recorder,
     recording: Recording,
@@ -294,6 +294,10 @@ impl Exchange {
         let mut frontend = opened.frontend;
         frontend.announce_long();
         let path = Path::Unknown;
+        let policy = &opened.snapshot.policy;
+        let masks = Self::masks_of(&opened.classifier, policy, &opened.permit);
+        let tools = &opened.classifier.tools;
+        let masking = masks.map(|masks| Masking::new(masks, Rc::clone(tools)));
         let situation = situation(&opened.classifier, &opened.snapshot, &opened.permit, &path);
         Self {
             snapshot: opened.snapshot,
@@ -316,7 +320,7 @@ impl Exchange {
             path_is_transactional: false,
             at_boundary: true,
             reserved: opened.reserved,
-            masking: None,
+            masking,
             recorder: opened.recorder,
             recording: Recording::Neither,
             last_recorded: None,
@@ -382,6 +386,7 @@ impl Exchange {
                 self.snapshot = snapshot;
                 self.situation =
                     situation(&self.classifier, &self.snapshot, &self.permit, &self.path);
+                self.adopt_masks();
                 false
             }
             Ok(_) | Err(_) => true,
@@ -396,6 +401,18 @@ impl Exchange {
     /// When the admission may change without a new configuration.
     pub(crate) fn policy_changes(&self) -> Option<u64> {
         self.snapshot.policy.next_change(self.occasion.unix_time)
+    }
+
+    fn adopt_masks(&mut self) {
+        let policy = &self.snapshot.policy;
+        let masks = Self::masks_of(&self.classifier, policy, &self.permit);
+        match (&mut self.masking, masks) {
+            (None, None) => {}
+            (Some(masking), masks) => masking.adopt(masks.unwrap_or_default()),
+            (masking @ None, Some(masks)) => {
+                *masking = Some(Masking::new(masks, Rc::clone(&self.classifier.tools)));
+            }
+        }
     }
 
     /// Whether what a direction waited for has come about.

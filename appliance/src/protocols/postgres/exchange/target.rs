@@ -89,7 +89,10 @@ impl Exchange {
                 return Ok(true);
             };
             let length = piece.wire().len();
-            let fate = self.target_piece(&piece)?;
+            let fate = self.target_piece(&piece, rest)?;
+            if let Some(masking) = &mut self.masking {
+                masking.taken(length);
+            }
             if let BackendPiece::Message(Decoded {
                 message: Backend::ParameterStatus(status),
                 ..
@@ -151,7 +154,7 @@ impl Exchange {
 }
 
 impl Exchange {
-    fn target_piece(&mut self, piece: &BackendPiece<'_>) -> Result<Fate, Fault> {
+    fn target_piece(&mut self, piece: &BackendPiece<'_>, unread: &[u8]) -> Result<Fate, Fault> {
         let Some(event) = piece.event() else {
             // The rest of a message whose beginning decided.
             return Ok(if self.swallows_fragment {
@@ -179,10 +182,10 @@ impl Exchange {
             // They come at any time, also while only requests of ours are pending.
             Reply::Asynchronous => self.asynchronous(piece)?,
             Reply::Answer(answer) => match answer.origin {
-                Origin::Client => self.client_answered(piece, &answer)?,
+                Origin::Client => self.client_answered(piece, unread, &answer)?,
                 Origin::Refused => self.probe_answered(piece, &answer)?,
                 Origin::Hidden if self.asks_for_columns(&answer) => {
-                    self.columns_answered(piece, &answer)?
+                    self.columns_answered(piece, unread, &answer)?
                 }
                 Origin::Hidden => self.hidden_answered(piece, &answer)?,
             },
@@ -223,7 +226,7 @@ impl Exchange {
     /// once, of what stays, where a reset is reported.
     fn setting_reported(&mut self, status: &ParameterStatus<'_>) -> Result<Fate, Fault> {
         let Some(upheld) = self.attribution.upheld(status.name, status.value) else {
-            return Ok(Fate::Pass);
+            return self.mask_setting(status);
         };
         let mut known = self.reported.iter_mut();
         match known.find(|setting| *setting.name == *status.name) {
@@ -242,6 +245,7 @@ impl Exchange {
     fn client_answered(
         &mut self,
         piece: &BackendPiece<'_>,
+        unread: &[u8],
         answer: &Answer<u64>,
     ) -> Result<Fate, Fault> {
         let mut statement = answer.statement;
@@ -268,7 +272,7 @@ impl Exchange {
             request: answer.tag,
             statement,
         };
-        let fate = self.mask_answer(piece, answer, statement)?;
+        let fate = self.mask_answer(piece, unread, answer, statement)?;
         if answer.fails {
             self.statements.dismiss(answer.tag);
             self.portals.dismiss(answer.tag);

@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use codecs::postgres::backend::Column;
 use codecs::postgres::frontend::{Format, Formats};
+use codecs::postgres::value::ValueType;
 use policy::sql::lineage::ColumnId;
 
 use super::Planned;
+use super::session::SessionMasks;
 use super::shape::Shape;
 
 /// A column of an answer, as RowDescription has it.
@@ -15,7 +17,7 @@ use super::shape::Shape;
 pub(super) struct Field {
     /// The column of a table that it is nothing but.
     pub(super) origin: Option<ColumnId>,
-    pub(super) type_oid: u32,
+    pub(super) type_: ValueType,
     pub(super) format: Format,
 }
 
@@ -27,7 +29,7 @@ impl Field {
         };
         Self {
             origin: (column.table != 0).then_some(origin),
-            type_oid: column.type_oid,
+            type_: ValueType::of(column.type_oid).with_modifier(column.type_modifier),
             format: column.format,
         }
     }
@@ -42,7 +44,14 @@ pub(in crate::protocols::postgres) struct Described {
     /// since its text says them itself.
     is_fixed: bool,
     binding: Option<Binding>,
-    shape: RefCell<Option<(Planned, Rc<Shape>)>>,
+    shape: RefCell<Option<Known>>,
+}
+
+/// How the rows of a portal are made, and what that follows from.
+struct Known {
+    planned: Planned,
+    masks: Rc<SessionMasks>,
+    shape: Rc<Shape>,
 }
 
 /// What makes a portal of a prepared statement.
@@ -126,25 +135,32 @@ impl Described {
     }
 
     /// How the rows of a portal are made; `None` when nobody described them.
-    pub(super) fn shape(&self, planned: &Planned) -> Option<Rc<Shape>> {
+    pub(super) fn shape(&self, masks: &Rc<SessionMasks>, planned: &Planned) -> Option<Rc<Shape>> {
         let mut known = self.shape.borrow_mut();
         let planned = match &*known {
-            Some((by, shape)) if by.is_same(planned) => return Some(Rc::clone(shape)),
+            Some(known) if known.planned.is_same(planned) && Rc::ptr_eq(&known.masks, masks) => {
+                return Some(Rc::clone(&known.shape));
+            }
+            Some(known) if known.planned.is_same(planned) => planned,
             // The rows are those of the first Execute, whatever its names stand for by now.
             Some(_) => &Planned::Unknown,
             None => planned,
         };
         let own = self.fields.borrow();
         let shape = match (&*own, &self.binding) {
-            (Some(fields), _) => Shape::new(planned, fields, None),
+            (Some(fields), _) => Shape::new(masks, planned, fields, None),
             (None, Some(binding)) if binding.statement.is_fixed => {
                 let fields = binding.statement.fields.borrow();
-                Shape::new(planned, fields.as_ref()?, binding.formats.as_ref())
+                Shape::new(masks, planned, fields.as_ref()?, binding.formats.as_ref())
             }
             (None, _) => return None,
         };
         let shape = Rc::new(shape);
-        *known = Some((planned.clone(), Rc::clone(&shape)));
+        *known = Some(Known {
+            planned: planned.clone(),
+            masks: Rc::clone(masks),
+            shape: Rc::clone(&shape),
+        });
         Some(shape)
     }
 }

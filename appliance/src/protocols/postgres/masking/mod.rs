@@ -12,19 +12,22 @@
 mod described;
 mod due;
 mod rows;
+mod session;
 mod shape;
 mod texts;
 mod value;
 
 pub(super) use described::Described;
 pub(super) use due::{Of, Planned};
+pub(super) use session::{MaskSets, SessionMasks};
+pub(super) use value::Tools;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use codecs::postgres::backend::{
-    ErrorFields, NotificationResponse, RowDescription, encode_function_call_response,
-    encode_notification_response,
+    ErrorFields, NotificationResponse, ParameterStatus, RowDescription,
+    encode_function_call_response, encode_notification_response, encode_parameter_status,
 };
 use codecs::postgres::pipeline::Answer;
 use codecs::postgres::{
@@ -34,7 +37,7 @@ use policy::mask::MaskPlan;
 
 use described::Field;
 use due::{Due, Role, role};
-use shape::Shape;
+use shape::{Care, Shape};
 
 /// What is done to the answers of each statement of a text.
 pub(super) type Plans = Rc<[Rc<MaskPlan>]>;
@@ -71,8 +74,9 @@ pub(super) enum Seen {
 }
 
 /// The masks of a session, and what they are about to be applied to. Per connection.
-#[derive(Default)]
 pub(super) struct Masking {
+    masks: Rc<SessionMasks>,
+    tools: Rc<Tools>,
     /// In the order of their requests. Bounded by the pipeline.
     due: VecDeque<Due>,
     /// The request whose answer is arriving.
@@ -88,8 +92,8 @@ pub(super) struct Masking {
     /// A statement of the open transaction touched what is masked: what the server says until its
     /// end may quote it.
     withholds: bool,
-    /// One value, before its length is known.
-    value: Vec<u8>,
+    /// Bytes from the next message on in which detectors find nothing.
+    clean: usize,
 }
 
 /// The rows that are arriving.
@@ -99,6 +103,37 @@ struct Rows {
 }
 
 impl Masking {
+    pub(super) fn new(masks: Rc<SessionMasks>, tools: Rc<Tools>) -> Box<Self> {
+        Box::new(Self {
+            masks,
+            tools,
+            due: VecDeque::new(),
+            answering: 0,
+            rows: None,
+            copies: false,
+            cursors: HashMap::new(),
+            withholds: false,
+            clean: 0,
+        })
+    }
+
+    /// Takes the masks of a new configuration.
+    pub(super) fn adopt(&mut self, masks: Rc<SessionMasks>) {
+        self.masks = masks;
+        self.clean = 0;
+    }
+
+    /// Whether what the server says of a text with these plans may quote what is masked.
+    pub(super) fn withholds(&self, plans: Option<&Plans>) -> bool {
+        match plans {
+            Some(plans) if !self.masks.is_of_everything => {
+                plans.iter().any(|plan| plan.withholds_texts)
+            }
+            Some(_) => true,
+            None => self.masks.by_column,
+        }
+    }
+
     /// Notes what the answer to a request is to be masked by.
     pub(super) fn expect(&mut self, request: u64, of: Of, withholds: bool) {
         self.due.push_back(Due {
@@ -119,9 +154,12 @@ impl Masking {
     /// is masked.
     ///
     /// `statement` is the index of the agent's own statement.
+    ///
+    /// `piece` is the beginning of `unread`.
     pub(super) fn answer(
         &mut self,
         piece: &BackendPiece<'_>,
+        unread: &[u8],
         answer: &Answer<u64>,
         statement: u32,
         out: &mut Vec<u8>,
@@ -129,7 +167,7 @@ impl Masking {
         self.turn_to(answer.tag);
         let seen = match piece {
             BackendPiece::Message(decoded) => match &decoded.message {
-                Backend::DataRow(_) => self.row(decoded.wire, statement, out)?,
+                Backend::DataRow(_) => self.row(decoded.wire, unread, statement, out)?,
                 Backend::RowDescription(description) => {
                     self.described(description, answer, statement);
                     Seen::AsItIs
@@ -186,11 +224,33 @@ impl Masking {
         out: &mut Vec<u8>,
     ) -> Result<Seen, Unmaskable> {
         let withholds = self.withholds || self.due.front().is_some_and(|due| due.withholds);
-        if !withholds {
+        if withholds {
+            texts::withhold(out, tag, fields)?;
+            return Ok(Seen::Rewritten);
+        }
+        if self.masks.detects() && texts::redact(out, tag, fields, &self.masks, &self.tools)? {
+            return Ok(Seen::Rewritten);
+        }
+        Ok(Seen::AsItIs)
+    }
+
+    /// A setting that the server reports.
+    pub(super) fn reported(
+        &self,
+        status: &ParameterStatus<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        let mut value = Vec::new();
+        if !self.masks.detects() || !self.tools.redact(&self.masks, status.value, &mut value) {
             return Ok(Seen::AsItIs);
         }
-        texts::withhold(out, tag, fields)?;
+        encode_parameter_status(out, status.name, &value)?;
         Ok(Seen::Rewritten)
+    }
+
+    /// The first bytes of what is unread were taken.
+    pub(super) fn taken(&mut self, bytes: usize) {
+        self.clean = self.clean.saturating_sub(bytes);
     }
 
     /// Another session's NOTIFY. Nobody knows what its payload derives from.
@@ -204,10 +264,17 @@ impl Masking {
             channel,
             payload,
         } = *notification;
-        if payload.is_empty() {
+        let mut other = Vec::new();
+        let payload = if payload.is_empty() {
             return Ok(Seen::AsItIs);
-        }
-        encode_notification_response(out, process_id, channel, texts::WITHHELD_PAYLOAD)?;
+        } else if self.masks.by_column {
+            texts::WITHHELD_PAYLOAD
+        } else if self.masks.detects() && self.tools.redact(&self.masks, payload, &mut other) {
+            &other
+        } else {
+            return Ok(Seen::AsItIs);
+        };
+        encode_notification_response(out, process_id, channel, payload)?;
         Ok(Seen::Rewritten)
     }
 
@@ -258,7 +325,7 @@ impl Masking {
         };
         self.rows = Some(Rows {
             statement,
-            shape: Rc::new(Shape::new(&planned, &fields, None)),
+            shape: Rc::new(Shape::new(&self.masks, &planned, &fields, None)),
         });
     }
 
@@ -273,15 +340,32 @@ impl Masking {
         }
     }
 
-    fn row(&mut self, wire: &[u8], statement: u32, out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+    fn row(
+        &mut self,
+        wire: &[u8],
+        unread: &[u8],
+        statement: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
         if self.front().is_none() {
             return Ok(Seen::AsItIs);
         }
         let shape = self.shape(statement)?;
-        if shape.is_clear() {
+        let is_clean = match shape.care {
+            Care::None => true,
+            Care::Rows => false,
+            Care::Suspects => {
+                // Looked at once for all rows that came together.
+                if self.clean < wire.len() {
+                    self.clean = self.masks.detectors.clean_prefix(unread);
+                }
+                self.clean >= wire.len()
+            }
+        };
+        if is_clean {
             return Ok(Seen::AsItIs);
         }
-        rows::rewrite(wire, &shape, &mut self.value, out)
+        rows::rewrite(wire, &self.masks, &shape, &self.tools, out)
     }
 
     /// How the rows are made that are arriving.
@@ -299,7 +383,7 @@ impl Masking {
             return Err(Unmaskable::Undescribed);
         };
         let shape = portal
-            .shape(&self.planned(statement))
+            .shape(&self.masks, &self.planned(statement))
             .ok_or(Unmaskable::Undescribed)?;
         self.rows = Some(Rows {
             statement,
@@ -313,7 +397,7 @@ impl Masking {
         let is_clear = match self.front().map(|due| &due.of) {
             None => true,
             Some(Of::Query { .. } | Of::Execute { .. }) => {
-                self.copies || self.shape(statement)?.is_clear()
+                self.copies || self.shape(statement)?.care == Care::None
             }
             Some(Of::Function { is_known }) => *is_known,
             Some(Of::Describe(_) | Of::Learning(_) | Of::Bind(_)) => false,
@@ -325,7 +409,10 @@ impl Masking {
     }
 
     fn copy(&mut self, statement: u32) -> Result<Seen, Unmaskable> {
-        if self.front().is_none() || self.planned(statement).is_clear() {
+        let is_clear = !self.masks.detects()
+            && !self.masks.is_of_everything
+            && self.planned(statement).is_clear();
+        if self.front().is_none() || is_clear {
             self.copies = true;
             return Ok(Seen::AsItIs);
         }
@@ -352,6 +439,8 @@ impl Masking {
                 let cursor = self.cursors.get(&name).cloned();
                 cursor.unwrap_or(Planned::Unknown)
             }
+            // Nobody looked where its rows come from.
+            Planned::Clear if self.masks.by_column && self.front().is_some() => Planned::Unknown,
             planned @ (Planned::Clear | Planned::Plan(_) | Planned::Unknown) => planned,
         }
     }

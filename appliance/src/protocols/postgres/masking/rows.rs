@@ -2,15 +2,17 @@
 
 use codecs::postgres::edit::RowEdit;
 
+use super::session::SessionMasks;
 use super::shape::Shape;
-use super::value::write_masked;
+use super::value::{Becomes, Tools};
 use super::{Seen, Unmaskable};
 
 /// Rewrites one DataRow behind what `out` holds.
 pub(super) fn rewrite(
     wire: &[u8],
+    masks: &SessionMasks,
     shape: &Shape,
-    value: &mut Vec<u8>,
+    tools: &Tools,
     out: &mut Vec<u8>,
 ) -> Result<Seen, Unmaskable> {
     let mut row = RowEdit::new(out, wire)?;
@@ -22,12 +24,14 @@ pub(super) fn rewrite(
             // NULL says nothing; and there is a value for each column, as was counted.
             continue;
         };
-        let Some(transform) = &column.mask else {
+        if column.mask.is_none() && !column.is_scanned {
             continue;
-        };
-        value.clear();
-        let is_value = write_masked(transform, column, clear, value);
-        row.replace(is_value.then_some(value.as_slice()))?;
+        }
+        tools.rewrite(masks, column, clear, |becomes| match becomes {
+            Becomes::Unchanged => Ok(()),
+            Becomes::Null => row.replace(None),
+            Becomes::Value(value) => row.replace(Some(value)),
+        })?;
     }
     if row.next_value()?.is_some() {
         return Err(Unmaskable::Miscounted);

@@ -1,28 +1,43 @@
 //! What is done to each column of one answer, settled before its first row.
 
 use codecs::postgres::frontend::Format;
+use codecs::postgres::value::{self, Kind, ValueType};
 use policy::mask::{ColumnMask, MaskPlan, Outputs, Transform};
 
 use super::Planned;
 use super::described::{Field, ResultFormats};
+use super::session::SessionMasks;
 
 /// The columns of an answer.
 pub(super) struct Shape {
     pub(super) columns: Box<[Column]>,
-    is_clear: bool,
+    pub(super) care: Care,
+}
+
+/// What has to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Care {
+    /// Nothing: rows pass as they are.
+    None,
+    /// Rows whose bytes look suspicious.
+    Suspects,
+    /// Every row.
+    Rows,
 }
 
 /// One of them.
 pub(super) struct Column {
     pub(super) mask: ColumnMask,
-    pub(super) type_oid: u32,
-    #[expect(dead_code, reason = "values are written in it by the next change")]
+    /// Detectors look into it, where it is not masked.
+    pub(super) is_scanned: bool,
+    pub(super) type_: ValueType,
     pub(super) format: Format,
 }
 
 impl Shape {
     /// `formats` says in which formats the columns come, where `fields` do not.
     pub(super) fn new(
+        masks: &SessionMasks,
         planned: &Planned,
         fields: &[Field],
         formats: Option<&ResultFormats>,
@@ -30,22 +45,99 @@ impl Shape {
         let columns: Box<[Column]> = fields
             .iter()
             .enumerate()
-            .map(|(index, field)| Column {
-                mask: mask(planned, fields.len(), index, field),
-                type_oid: field.type_oid,
-                format: formats
-                    .and_then(|formats| formats.get(index))
-                    .unwrap_or(field.format),
+            .map(|(index, field)| {
+                let mask = if masks.is_of_everything {
+                    Some(Transform::Redact)
+                } else {
+                    mask(planned, fields.len(), index, field)
+                };
+                Column {
+                    is_scanned: mask.is_none() && masks.detects() && may_hide(field.type_),
+                    mask,
+                    type_: field.type_,
+                    format: formats
+                        .and_then(|formats| formats.get(index))
+                        .unwrap_or(field.format),
+                }
             })
             .collect();
-        let is_clear = columns.iter().all(|column| column.mask.is_none());
-        Self { columns, is_clear }
+        let care = columns.iter().map(Column::care).max();
+        Self {
+            columns,
+            care: care.unwrap_or(Care::None),
+        }
     }
+}
 
-    /// Rows pass as they are.
-    pub(super) fn is_clear(&self) -> bool {
-        self.is_clear
+impl Column {
+    fn care(&self) -> Care {
+        if self.mask.is_some() {
+            Care::Rows
+        } else if !self.is_scanned {
+            Care::None
+        } else if self.format == Format::Text || is_text_within(self.type_) {
+            Care::Suspects
+        } else {
+            Care::Rows
+        }
     }
+}
+
+/// Whether a value of the type has room for what detectors look for.
+fn may_hide(type_: ValueType) -> bool {
+    match type_.kind {
+        Kind::Int2
+        | Kind::Int4
+        | Kind::Oid
+        | Kind::Float4
+        | Kind::Float8
+        | Kind::Money
+        | Kind::Bool
+        | Kind::Uuid
+        | Kind::Date
+        | Kind::Time
+        | Kind::TimeTz
+        | Kind::Timestamp
+        | Kind::TimestampTz
+        | Kind::Interval
+        | Kind::MacAddr
+        | Kind::Bit => false,
+        Kind::Text
+        | Kind::VarChar
+        | Kind::BpChar
+        | Kind::Name
+        | Kind::Char
+        | Kind::Json
+        | Kind::Jsonb
+        | Kind::JsonPath
+        | Kind::Xml
+        | Kind::Bytea
+        | Kind::Int8
+        | Kind::Numeric
+        | Kind::Inet
+        | Kind::Cidr
+        | Kind::TsVector
+        | Kind::Enum
+        | Kind::Record
+        | Kind::Opaque => true,
+    }
+}
+
+/// Whether the binary format shows the texts that are inside as they are.
+fn is_text_within(type_: ValueType) -> bool {
+    let is_plain = matches!(type_.shape, value::Shape::Scalar | value::Shape::Array);
+    is_plain
+        && (type_.kind.is_text()
+            || matches!(
+                type_.kind,
+                Kind::Json
+                    | Kind::Jsonb
+                    | Kind::JsonPath
+                    | Kind::Xml
+                    | Kind::Bytea
+                    | Kind::TsVector
+                    | Kind::Enum
+            ))
 }
 
 /// The stricter of what the statement and what the server say of a column.

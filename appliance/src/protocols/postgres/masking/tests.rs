@@ -24,7 +24,7 @@ struct Session {
 impl Session {
     fn new() -> Self {
         Self {
-            masking: Masking::default(),
+            masking: *Masking::new(Rc::default(), Rc::default()),
             pipeline: Pipeline::new(TransactionStatus::Idle),
             requests: 0,
         }
@@ -78,8 +78,8 @@ impl Session {
             });
             let fate = match reply {
                 Some(Reply::Answer(answer)) => {
-                    self.masking
-                        .answer(&piece, &answer, answer.statement, &mut out)?
+                    let (masking, statement) = (&mut self.masking, answer.statement);
+                    masking.answer(&piece, piece.wire(), &answer, statement, &mut out)?
                 }
                 Some(_) | None => Seen::AsItIs,
             };
@@ -166,7 +166,7 @@ fn a_masked_column_is_replaced_and_the_others_stay() {
     let mut session = Session::new();
     session.query("select a, b, c", &[each(&[None, REDACT, None])]);
     let said = [columns(&[TEXT; 3]), row(&["one", "two", "three"])].concat();
-    let expected = [columns(&[TEXT; 3]), row(&["one", "***", "three"])].concat();
+    let expected = [columns(&[TEXT; 3]), row(&["one", "[redacted]", "three"])].concat();
     assert_eq!(session.hear(&said).unwrap(), expected);
 }
 
@@ -185,7 +185,7 @@ fn each_statement_of_a_batch_has_its_own_plan() {
     let first = [columns(&[TEXT]), row(&["one"]), complete()].concat();
     assert_eq!(session.hear(&first).unwrap(), first);
     let second = [columns(&[TEXT]), row(&["one"])].concat();
-    let expected = [columns(&[TEXT]), row(&["***"])].concat();
+    let expected = [columns(&[TEXT]), row(&["[redacted]"])].concat();
     assert_eq!(session.hear(&second).unwrap(), expected);
 }
 
@@ -194,7 +194,11 @@ fn an_answer_of_another_number_of_columns_is_redacted_whole() {
     let mut session = Session::new();
     session.query("select a, b", &[each(&[None, None])]);
     let said = [columns(&[TEXT; 3]), row(&["one", "two", "three"])].concat();
-    let expected = [columns(&[TEXT; 3]), row(&["***", "***", "***"])].concat();
+    let expected = [
+        columns(&[TEXT; 3]),
+        row(&["[redacted]", "[redacted]", "[redacted]"]),
+    ]
+    .concat();
     assert_eq!(session.hear(&said).unwrap(), expected);
 }
 
@@ -204,7 +208,7 @@ fn a_second_result_of_one_statement_is_redacted_whole() {
     session.query("insert into t values (1) returning a", &[each(&[None])]);
     let said = [columns(&[TEXT]), row(&["one"])].concat();
     assert_eq!(session.hear(&said).unwrap(), said);
-    let expected = [columns(&[TEXT]), row(&["***"])].concat();
+    let expected = [columns(&[TEXT]), row(&["[redacted]"])].concat();
     assert_eq!(session.hear(&said).unwrap(), expected);
 }
 
@@ -241,7 +245,7 @@ fn what_a_cursor_brings_is_masked_as_its_query() {
     let done = [complete(), ready(TransactionStatus::InTransaction)].concat();
     session.hear(&done).unwrap();
     let rows = [columns(&[TEXT]), row(&["one"])].concat();
-    let masked = [columns(&[TEXT]), row(&["***"])].concat();
+    let masked = [columns(&[TEXT]), row(&["[redacted]"])].concat();
 
     session.query("fetch all from c", &[each(&[])]);
     assert_eq!(session.hear(&rows).unwrap(), masked);
@@ -286,7 +290,7 @@ fn a_portal_is_masked_by_the_columns_that_were_described() {
     session.hear(&columns(&[TEXT; 2])).unwrap();
     assert!(portal.is_known(2));
     let heard = session.hear(&row(&["one", "two"])).unwrap();
-    assert_eq!(heard, row(&["one", "***"]));
+    assert_eq!(heard, row(&["one", "[redacted]"]));
 }
 
 #[test]
@@ -306,7 +310,7 @@ fn a_portal_whose_meaning_changes_while_it_is_read_is_redacted() {
     let of = Of::Learning(Rc::clone(&portal));
     session.masking.expect(number, of, false);
     session.hear(&columns(&[TEXT])).unwrap();
-    for expected in ["one", "***"] {
+    for expected in ["one", "[redacted]"] {
         session.execute("execute p", &portal, &each(&[None]));
         let heard = session.hear(&row(&["one"])).unwrap();
         assert_eq!(heard, row(&[expected]));

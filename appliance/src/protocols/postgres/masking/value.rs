@@ -1,31 +1,175 @@
-//! What stands in the place of a masked value.
+//! What stands in the place of a masked value, by its type.
 
+use std::cell::RefCell;
+
+use codecs::postgres::frontend::Format;
+use codecs::postgres::value::{
+    self, Action, Edited, Kind, Rewritten, Scratch, Shape, TextEditor, Unit,
+};
 use policy::mask::Transform;
-use policy::mask::transform::{write_first, write_last4};
+use policy::mask::detect::{self, Scanner};
+use policy::mask::transform::{self, write_first, write_last4};
 
+use super::session::SessionMasks;
 use super::shape::Column;
 
-/// Types of which every run of characters is a value, in both formats: text, varchar, bpchar, name.
-const TEXTS: [u32; 4] = [25, 1043, 1042, 19];
+/// Capacity above which a buffer is given back to the allocator. Bytes.
+const BUFFER_KEPT: usize = 64 * 1024;
 
-/// Writes what stands in the place of `clear`; `false` for NULL.
-pub(super) fn write_masked(
+/// What rewriting needs and nobody else: buffers. Per shard.
+#[derive(Default)]
+pub(in crate::protocols::postgres) struct Tools(RefCell<Buffers>);
+
+#[derive(Default)]
+struct Buffers {
+    scanner: Scanner,
+    scratch: Scratch,
+    value: Vec<u8>,
+}
+
+/// What becomes of a value.
+pub(super) enum Becomes<'v> {
+    Unchanged,
+    Null,
+    Value(&'v [u8]),
+}
+
+impl Tools {
+    /// Tells `then` what a value of a column becomes.
+    pub(super) fn rewrite<R>(
+        &self,
+        masks: &SessionMasks,
+        column: &Column,
+        clear: &[u8],
+        then: impl FnOnce(Becomes<'_>) -> R,
+    ) -> R {
+        let mut buffers = self.0.borrow_mut();
+        let Buffers {
+            scanner,
+            scratch,
+            value,
+        } = &mut *buffers;
+        value.clear();
+        let rewritten = match &column.mask {
+            Some(transform) => masked(transform, column, clear, scratch, value),
+            None => scanned(masks, column, clear, scanner, scratch, value),
+        };
+        let outcome = then(match rewritten {
+            Rewritten::Unchanged => Becomes::Unchanged,
+            Rewritten::Null => Becomes::Null,
+            Rewritten::Value => Becomes::Value(value),
+        });
+        if value.capacity() > BUFFER_KEPT {
+            *value = Vec::new();
+        }
+        scratch.shrink(BUFFER_KEPT);
+        outcome
+    }
+
+    /// Appends `text` without the values that detectors find; nothing where there are none.
+    pub(super) fn redact(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
+        let mut buffers = self.0.borrow_mut();
+        masks.redact(&mut buffers.scanner, text, detect::Format::Text, out)
+    }
+}
+
+/// A value of a masked column. What is not of its type becomes NULL.
+fn masked(
     transform: &Transform,
     column: &Column,
     clear: &[u8],
+    scratch: &mut Scratch,
     out: &mut Vec<u8>,
-) -> bool {
-    if !TEXTS.contains(&column.type_oid) {
-        return false;
+) -> Rewritten {
+    let mut first;
+    let mut action = match transform {
+        Transform::Redact => Action::Redact,
+        Transform::Null => Action::Null,
+        Transform::Fixed(text) => Action::Fixed(text),
+        Transform::Last4 => Action::Replace(&mut Last4),
+        Transform::First(characters) => {
+            first = First(*characters);
+            Action::Replace(&mut first)
+        }
+        // It has no key yet.
+        Transform::Hash => Action::Redact,
+        Transform::Round(step) => Action::Round {
+            exponent: step.exponent(),
+        },
+        Transform::Truncate(unit) => Action::Truncate(match unit {
+            transform::Unit::Hour => Unit::Hour,
+            transform::Unit::Day => Unit::Day,
+            transform::Unit::Month => Unit::Month,
+            transform::Unit::Year => Unit::Year,
+        }),
+    };
+    let type_ = column.type_;
+    let rewritten = value::rewrite(clear, type_, column.format, &mut action, scratch, out);
+    // Security: nothing of it is shown, whatever it is.
+    match rewritten {
+        Ok(Rewritten::Value) => Rewritten::Value,
+        Ok(Rewritten::Null | Rewritten::Unchanged) | Err(_) => Rewritten::Null,
     }
-    match transform {
-        Transform::Redact => out.extend_from_slice(b"***"),
-        Transform::Fixed(text) => out.extend_from_slice(text.as_bytes()),
-        Transform::Last4 => write_last4(clear, out),
-        Transform::First(characters) => write_first(clear, *characters, out),
-        Transform::Null | Transform::Hash | Transform::Round(_) | Transform::Truncate(_) => {
-            return false;
+}
+
+/// A value in which detectors look. What can not be read becomes NULL.
+fn scanned(
+    masks: &SessionMasks,
+    column: &Column,
+    clear: &[u8],
+    scanner: &mut Scanner,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Rewritten {
+    let type_ = column.type_;
+    if type_.shape == Shape::Scalar && matches!(type_.kind, Kind::Json | Kind::Jsonb) {
+        // A document is looked at as a whole: what stands beside a value may tell what it is.
+        let version = usize::from(type_.kind == Kind::Jsonb && column.format == Format::Binary);
+        let Some((version, document)) = clear.split_at_checked(version) else {
+            return Rewritten::Unchanged;
+        };
+        out.extend_from_slice(version);
+        if masks.redact(scanner, document, detect::Format::Json, out) {
+            return Rewritten::Value;
+        }
+        return Rewritten::Unchanged;
+    }
+    let mut editor = Detecting { masks, scanner };
+    let mut action = Action::Edit(&mut editor);
+    let rewritten = value::rewrite(clear, type_, column.format, &mut action, scratch, out);
+    rewritten.unwrap_or(Rewritten::Null)
+}
+
+struct Last4;
+
+impl TextEditor for Last4 {
+    fn edit(&mut self, text: &[u8], out: &mut Vec<u8>) -> Edited {
+        write_last4(text, out);
+        Edited::Changed
+    }
+}
+
+struct First(u16);
+
+impl TextEditor for First {
+    fn edit(&mut self, text: &[u8], out: &mut Vec<u8>) -> Edited {
+        write_first(text, self.0, out);
+        Edited::Changed
+    }
+}
+
+struct Detecting<'d> {
+    masks: &'d SessionMasks,
+    scanner: &'d mut Scanner,
+}
+
+impl TextEditor for Detecting<'_> {
+    fn edit(&mut self, text: &[u8], out: &mut Vec<u8>) -> Edited {
+        let format = detect::Format::Text;
+        if self.masks.redact(self.scanner, text, format, out) {
+            Edited::Changed
+        } else {
+            Edited::Unchanged
         }
     }
-    true
 }
