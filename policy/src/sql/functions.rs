@@ -20,6 +20,8 @@ pub(super) enum Call {
     TextFirst,
     /// Runs the SQL text in the second argument, when there are two.
     TextSecond,
+    /// Reads the text in the first argument as a value of the type that the second names.
+    TypedInput,
     Cursor,
     LargeObjectSelect,
     LargeObjectInsert,
@@ -93,6 +95,7 @@ fn section(title: &str) -> Option<Section> {
         "database-select" => Section::Functions(Call::DatabaseSelect),
         "text-first" => Section::Functions(Call::TextFirst),
         "text-second" => Section::Functions(Call::TextSecond),
+        "typed-input" => Section::Functions(Call::TypedInput),
         "cursor" => Section::Functions(Call::Cursor),
         "large-object-select" => Section::Functions(Call::LargeObjectSelect),
         "large-object-insert" => Section::Functions(Call::LargeObjectInsert),
@@ -181,6 +184,7 @@ mod tests {
             ("pg_advisory_lock", Call::Lock),
             ("query_to_xml", Call::TextFirst),
             ("ts_rewrite", Call::TextSecond),
+            ("domain_in", Call::TypedInput),
             ("set_config", Call::SetConfig),
             ("nextval", Call::SequenceUpdate),
             ("lo_export", Call::LargeObjectExport),

@@ -216,6 +216,8 @@ pub enum Reason {
     Code,
     #[error("runs text that is not a literal")]
     RunsText,
+    #[error("may run code of a type that is not a base type")]
+    RunsCode,
     #[error("an operator that is not built in")]
     Operator,
     #[error("a syntax node `{0}` that is not judged")]

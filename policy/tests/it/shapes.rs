@@ -80,6 +80,10 @@ fn texts_whose_literals_decide_do_not_share() {
             "SELECT table_to_xml('a', true, true, 'x')",
             "SELECT table_to_xml('b', true, true, 'x')",
         ),
+        (
+            "SELECT pg_input_is_valid('1', 'integer')",
+            "SELECT pg_input_is_valid('1', 'mine')",
+        ),
         ("SELECT pg_notify('a', 'x')", "SELECT pg_notify('b', 'x')"),
         (
             "SELECT pg_read_file('a')",

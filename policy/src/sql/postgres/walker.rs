@@ -37,6 +37,37 @@ pub(super) enum Via {
 /// The server's view of its settings.
 const SETTINGS: &str = "pg_settings";
 
+/// Types whose values are read by the server's own code alone, as `pg_input_is_valid` is given them.
+const BASE_TYPES: &[&str] = &[
+    "bigint",
+    "bool",
+    "boolean",
+    "bytea",
+    "date",
+    "double precision",
+    "float4",
+    "float8",
+    "inet",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "numeric",
+    "real",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "uuid",
+    "varchar",
+    "xml",
+];
+
 /// What a FOR UPDATE or SHARE holds among the relations of a FROM.
 enum Locks {
     All,
@@ -516,6 +547,14 @@ impl<'l> Walker<'l> {
             Call::TextSecond if arguments.count() == Some(2) => self.text(arguments.text(1)),
             Call::TextSecond if arguments.count() == Some(3) => {}
             Call::TextSecond => self.unknown(Reason::RunsText),
+            Call::TypedInput => {
+                if !arguments
+                    .text(1)
+                    .is_some_and(|name| BASE_TYPES.contains(&name))
+                {
+                    self.unknown(Reason::RunsCode);
+                }
+            }
             Call::Cursor => {
                 self.other(
                     Class::Cursor,
