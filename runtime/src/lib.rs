@@ -49,4 +49,4 @@ pub use published::{Published, Subscription};
 pub use stream::{Keepalive, PeerAddress, Stream};
 pub use timer::{DeadlinePassed, Timer, with_deadline};
 pub use turn::{next_turn, yield_if_needed};
-pub use workers::run_blocking;
+pub use workers::{run_blocking, run_blocking_alone};

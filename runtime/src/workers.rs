@@ -20,6 +20,9 @@ use crate::timer::Timer;
 /// More than one, so that a name server that does not answer cannot hold up a parse.
 const THREADS: usize = 4;
 
+/// Threads per shard for work that takes much memory: its peak is that of one.
+const THREADS_ALONE: usize = 1;
+
 /// Work that may wait for a thread; behind it, whoever asks waits outside.
 const WAITING_MAX: usize = 1024;
 
@@ -35,13 +38,26 @@ thread_local! {
 /// Per shard.
 struct Workers {
     cpus: CpuSet,
-    queue: Option<SyncSender<Work>>,
+    beside: Option<SyncSender<Work>>,
+    alone: Option<SyncSender<Work>>,
+}
+
+/// Which threads do it.
+#[derive(Clone, Copy)]
+enum Lane {
+    Beside,
+    Alone,
 }
 
 /// Remembers which CPUs the workers of this thread may use. Call before the thread is pinned.
 pub(crate) fn install() -> io::Result<()> {
     let cpus = rustix::thread::sched_getaffinity(None)?;
-    WORKERS.with(|workers| *workers.borrow_mut() = Some(Workers { cpus, queue: None }));
+    let workers = Workers {
+        cpus,
+        beside: None,
+        alone: None,
+    };
+    WORKERS.with(|known| *known.borrow_mut() = Some(workers));
     Ok(())
 }
 
@@ -54,12 +70,29 @@ pub(crate) fn install() -> io::Result<()> {
 pub async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Panicked> {
+    run_in(Lane::Beside, work).await
+}
+
+/// The same for work that takes much memory: one at a time per shard.
+///
+/// # Errors
+/// As [`run_blocking`].
+pub async fn run_blocking_alone<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
+    run_in(Lane::Alone, work).await
+}
+
+async fn run_in<T: Send + 'static>(
+    lane: Lane,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Panicked> {
     let (sender, result) = reply();
     let mut work: Work = Box::new(move || {
         // Nobody waits any more: the result is of no use.
         drop(sender.send(catch(work)));
     });
-    while let Some(refused) = WORKERS.with(|workers| offer(workers, work)) {
+    while let Some(refused) = WORKERS.with(|workers| offer(workers, lane, work)) {
         work = refused;
         Timer::at(now() + FULL_PAUSE).expired().await;
     }
@@ -69,24 +102,31 @@ pub async fn run_blocking<T: Send + 'static>(
 }
 
 /// Gives `work` to the workers; it comes back when there is no room.
-fn offer(workers: &RefCell<Option<Workers>>, work: Work) -> Option<Work> {
+fn offer(workers: &RefCell<Option<Workers>>, lane: Lane, work: Work) -> Option<Work> {
     let mut workers = workers.borrow_mut();
-    let workers = workers.as_mut()?;
-    let queue = workers.queue.get_or_insert_with(|| start(&workers.cpus));
+    let Workers {
+        cpus,
+        beside,
+        alone,
+    } = workers.as_mut()?;
+    let queue = match lane {
+        Lane::Beside => beside.get_or_insert_with(|| start(cpus, "worker", THREADS)),
+        Lane::Alone => alone.get_or_insert_with(|| start(cpus, "worker-alone", THREADS_ALONE)),
+    };
     match queue.try_send(work) {
         Ok(()) | Err(TrySendError::Disconnected(_)) => None,
         Err(TrySendError::Full(work)) => Some(work),
     }
 }
 
-fn start(cpus: &CpuSet) -> SyncSender<Work> {
+fn start(cpus: &CpuSet, name: &str, threads: usize) -> SyncSender<Work> {
     let (queue, waiting) = sync_channel::<Work>(WAITING_MAX);
     let waiting = Arc::new(Mutex::new(waiting));
-    for number in 0..THREADS {
+    for number in 0..threads {
         let waiting = Arc::clone(&waiting);
         let cpus = *cpus;
         let started = std::thread::Builder::new()
-            .name(format!("worker-{number}"))
+            .name(format!("{name}-{number}"))
             .spawn(move || {
                 // On the shard's own CPU it would work too, only more slowly.
                 let _ = rustix::thread::sched_setaffinity(None, &cpus);

@@ -60,6 +60,31 @@ fn a_panic_on_a_worker_thread_is_a_value() {
 }
 
 #[test]
+fn work_that_takes_much_memory_has_one_thread() {
+    on_a_shard_with_panics(1, || async {
+        let name = || std::thread::current().name().map(str::to_owned);
+        let (told, mut seen) = runtime::mailbox(16);
+        for _ in 0..16 {
+            let told = told.clone();
+            runtime::spawn(async move {
+                let ran_on = runtime::run_blocking_alone(name).await;
+                told.try_send(ran_on).unwrap();
+            });
+        }
+        for _ in 0..16 {
+            let ran_on = seen.recv().await.unwrap();
+            assert_eq!(ran_on, Ok(Some("worker-alone-0".to_owned())));
+        }
+        assert!(
+            runtime::run_blocking_alone(|| panic!("planned"))
+                .await
+                .is_err()
+        );
+        assert_eq!(runtime::run_blocking_alone(|| 8).await, Ok(8));
+    });
+}
+
+#[test]
 fn a_panic_in_main_is_reported_while_other_shards_run() {
     let config = ShardsConfig {
         count: std::num::NonZeroUsize::new(2),

@@ -20,6 +20,12 @@ use crate::protocols::postgres::classify::{Classifier, Statement};
 /// a millisecond; a worker and the way to it cost a tenth of that.
 pub(super) const READ_ON_SHARD_MAX: usize = 8 * 1024;
 
+/// Longest text that is read beside others.
+///
+/// Bytes. Reading takes up to 600 times the text in memory (benches/README.md), so of longer ones
+/// a shard reads one at a time.
+const READ_BESIDE_MAX: usize = 64 * 1024;
+
 /// The text of one message, on its way to a worker or back. Per connection.
 pub(super) enum Aside {
     Reading(Pin<Box<dyn Future<Output = Result<Read, Panicked>>>>),
@@ -40,10 +46,16 @@ impl Aside {
     /// Hands `text` to a worker.
     pub(super) fn begin(text: &str) -> Self {
         let text: Box<str> = text.into();
-        Self::Reading(Box::pin(runtime::run_blocking(move || {
+        let is_long = text.len() > READ_BESIDE_MAX;
+        let read = move || {
             let batch = profile(&text, &ProfileLimits::default());
             Read { text, batch }
-        })))
+        };
+        Self::Reading(if is_long {
+            Box::pin(runtime::run_blocking_alone(read))
+        } else {
+            Box::pin(runtime::run_blocking(read))
+        })
     }
 
     /// What `text` does, if that is what was read.
