@@ -135,7 +135,7 @@ keys! {
     STATE_DIRECTORY: "state.directory", Kind::Path,
         Described("`--state-directory`, `$STATE_DIRECTORY` or `/var/lib/sallyport`"), Restart,
         "\"/var/lib/sallyport\"",
-        "Holds what the appliance makes for itself: certificate, issuer key, recordings.";
+        "Holds what the appliance makes for itself: certificate, issuer key, key of masks, recordings.";
 
     TLS_CERTIFICATE: "tls.certificate", Kind::Path,
         Described("a certificate of its own, made on first start in the state directory"), Reload,

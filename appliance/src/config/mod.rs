@@ -11,10 +11,12 @@ mod problem;
 mod resolve;
 mod snapshot;
 
+mod mask_key;
 mod secret;
 mod state;
 mod values;
 
+pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
 pub use problem::Problem;
 pub use reference::{default_file, reference};
 pub use resolve::{Environment, admin_socket, load, recordings, reload};

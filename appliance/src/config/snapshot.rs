@@ -11,6 +11,7 @@ use std::time::Duration;
 use runtime::{Keepalive, ListenAddress, SocketFile};
 use rustls::ServerConfig;
 
+use super::mask_key::MaskKey;
 use super::state::StateDirectory;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub targets: Targets,
     pub policy: Arc<policy::Policy>,
     pub session: SessionSettings,
+    /// Of masks with `hash`.
+    pub mask_key: MaskKey,
     /// As at start: listeners change with a restart only.
     pub listeners: Vec<ListenerSettings>,
     /// From the order to stop until the last connection is closed.

@@ -27,6 +27,7 @@ use tracing::Level;
 use self::reader::{Reader, read_source};
 use super::file::{self, File, Listener, ListenerTable, span_of};
 use super::keys;
+use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
 use super::snapshot::{
     Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,
@@ -177,6 +178,10 @@ fn resolve(
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
     let tls = tls(&mut reader, &written, &startup.state, &mut warnings);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state);
+    let mask_key = MaskKey::kept(&startup.state);
+    let mask_key = mask_key
+        .map_err(|error| reader.error(span_of(written.state.directory.as_ref()), &error))
+        .ok();
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
     reader.problems.sort_by_key(Problem::position);
@@ -189,8 +194,8 @@ fn resolve(
         &mut warnings,
     );
 
-    let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), []) =
-        (tls, issuers, policy, problems.as_slice())
+    let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), Some(mask_key), []) =
+        (tls, issuers, policy, mask_key, problems.as_slice())
     else {
         return Err(problems);
     };
@@ -202,6 +207,7 @@ fn resolve(
         targets: Targets::new(targets),
         policy,
         session,
+        mask_key,
         listeners: startup.listeners.clone(),
         drain_deadline,
     };
