@@ -14,6 +14,7 @@ use codecs::postgres::{FrontendDecoder, TransactionStatus, frontend};
 use runtime::mapped::{MappedRing, RingReader, RingSettings};
 use runtime::{Chunk, ShardId};
 
+use crate::budgets::{Budgets, Ledger};
 use crate::config::{Environment, Snapshot, Writing, load};
 use crate::identity::{Claim, Proven, TokenCache, TokenRequest, prove};
 use crate::protocols::postgres::classify::Classifier;
@@ -255,6 +256,14 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         .policy
         .admit(proven.principal(), &sought, occasion)
         .ok()?;
+    let budgets = Budgets::open(
+        &Ledger::new(),
+        &snapshot.policy,
+        &permit,
+        proven.principal(),
+        0,
+    )
+    .ok()?;
     let mut frontend = FrontendDecoder::new(snapshot.limits.wire);
     frontend.authenticated();
     let exchange = Exchange::new(Opened {
@@ -262,6 +271,7 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         snapshot,
         proven,
         permit,
+        budgets,
         sought,
         occasion: policy::Occasion::default(),
         classifier: Classifier::new(),

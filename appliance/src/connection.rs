@@ -12,6 +12,7 @@ use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{Decision, Occasion, Operation, Permit, SearchPath, SessionContext};
 use runtime::Stream;
 
+use crate::budgets::Budgets;
 use crate::config::{Destination, ListenerProof, ListenerSettings, Snapshot};
 use crate::downstream::origin::{self, Origin};
 use crate::downstream::proxies;
@@ -196,6 +197,7 @@ struct Session {
     snapshot: Arc<Snapshot>,
     proven: Proven,
     permit: Permit,
+    budgets: Budgets,
     attribution: Attribution,
     recorder: Recorder,
     lease: Lease,
@@ -254,6 +256,14 @@ async fn login(
     };
     let admitted = snapshot.policy.admit(proven.principal(), &sought, occasion);
     let permit = admitted.map_err(LoginRefusal::NotAdmitted)?;
+    let budgets = Budgets::open(
+        shard.ledger(),
+        &snapshot.policy,
+        &permit,
+        proven.principal(),
+        login_unix,
+    );
+    let budgets = budgets.map_err(LoginRefusal::OverBudget)?;
     let settings = allowed_settings(&snapshot, &permit, &wishes)?;
 
     let principal = proven.principal();
@@ -306,6 +316,7 @@ async fn login(
         snapshot,
         proven,
         permit,
+        budgets,
         attribution,
         recorder,
         lease,
@@ -322,6 +333,7 @@ impl Session {
             snapshot,
             proven,
             permit,
+            budgets,
             attribution,
             recorder,
             lease,
@@ -366,6 +378,7 @@ impl Session {
             snapshot,
             proven,
             permit,
+            budgets,
             sought,
             occasion,
             classifier: Rc::clone(shard.classifier()),

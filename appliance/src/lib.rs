@@ -6,6 +6,7 @@
 
 pub mod shard;
 
+pub mod budgets;
 mod connection;
 
 pub mod downstream;

@@ -113,6 +113,8 @@ pub enum RefusalKind {
     NotAllowed,
     /// A hold rule matched: it may happen once a person approves it.
     Held,
+    /// A budget is used up. Policy counts nothing: the appliance says so.
+    OverBudget,
     /// Refused whatever the rules say.
     Guard,
     /// It would show, store, send or decide by what is masked.
@@ -133,6 +135,7 @@ impl RefusalKind {
             Self::Denied => "denied",
             Self::NotAllowed => "not-allowed",
             Self::Held => "held",
+            Self::OverBudget => "over-budget",
             Self::Guard => "guard",
             Self::Masked => "masked",
             Self::Unclassified => "unclassified",

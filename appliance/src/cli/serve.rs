@@ -8,6 +8,7 @@ use clap::Args;
 use runtime::{Published, ShardId, ShardsConfig};
 
 use super::{Failure, warn};
+use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{self, AdminSocket, Plane};
 use crate::recorder::JournalThread;
@@ -106,6 +107,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         recorder: journal.handle().clone(),
         seats: Arc::new(seats),
         directory,
+        ledger: Ledger::new(),
     };
     let ended = run_shards(shards, shared, || {
         ready(&listeners, &certificate_fingerprint)

@@ -47,6 +47,7 @@ pub(crate) struct Relay {
     stall: Stall,
     /// When a rule may begin or cease to apply.
     windows: Option<Timer>,
+    overtime: Overtime,
     configuration: Subscription<Snapshot>,
     turnstile: Rc<Turnstile>,
 }
@@ -108,6 +109,15 @@ struct Silence {
     limits: SilenceLimits,
 }
 
+/// Watches that a statement takes no longer than it may.
+#[derive(Default)]
+struct Overtime {
+    /// The request that runs, and when its time is up.
+    running: Option<(u64, Timer)>,
+    /// The last one whose time was up.
+    told: Option<u64>,
+}
+
 /// Watches that a reader reads.
 struct Stall {
     timer: Timer,
@@ -140,6 +150,7 @@ impl Relay {
                 queued: 0,
             },
             windows,
+            overtime: Overtime::default(),
             configuration: shard.published().subscribe(),
             turnstile: Rc::clone(shard.turnstile()),
         }
@@ -147,7 +158,7 @@ impl Relay {
 
     /// Runs until the session ends, says goodbye, and gives the upstream back.
     pub(crate) async fn run(mut self: Box<Self>, shard: &Rc<Shard>) -> End {
-        let end = poll_fn(|context| self.poll(context)).await;
+        let end = poll_fn(|context| self.poll(shard, context)).await;
         if end.leaves_target_usable() && !self.flow.exchange().is_quiescent() {
             // Nobody will read the answer of what still runs.
             if matches!(end, End::Cut) {
@@ -181,7 +192,7 @@ impl Relay {
         end
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, shard: &Shard, context: &mut Context<'_>) -> Poll<End> {
         if self.lifetime.poll_expired(context).is_ready() {
             return Poll::Ready(End::Lifetime);
         }
@@ -194,7 +205,7 @@ impl Relay {
                 Poll::Ready(Signal::Drain) => true,
                 Poll::Pending => false,
             };
-            match self.turn(context) {
+            match self.turn(shard, context) {
                 Err(end) => return Poll::Ready(end),
                 Ok(true) => {}
                 Ok(false) if draining && self.flow.exchange().at_rest() => {
@@ -230,10 +241,16 @@ impl Relay {
     }
 
     /// Moves what can be moved; `Ok(false)` when nothing can until somebody wakes us.
-    fn turn(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
+    fn turn(&mut self, shard: &Shard, context: &mut Context<'_>) -> Result<bool, End> {
+        let exchange = self.flow.exchange_mut();
+        exchange.set_time(|| runtime::unix_time().as_secs());
         let turned = self.flow.turn(&mut self.agent, &mut self.lease, context)?;
         let is_running = !self.flow.exchange().is_quiescent();
         self.registration.session.set_running(is_running);
+        self.overtime.watch(self.flow.exchange_mut(), context);
+        if self.flow.exchange_mut().takes_cancel() {
+            shard.cancel_abandoned(&self.registration.session);
+        }
         if turned.agent_spoke
             && let Some(silence) = &mut self.silence
         {
@@ -280,6 +297,32 @@ fn next_window(exchange: &Exchange) -> Option<Timer> {
     let change = Duration::from_secs(exchange.policy_changes()?);
     let wait = change.saturating_sub(runtime::unix_time());
     Some(Timer::at(runtime::now() + wait.min(CLOCK_TRUSTED)))
+}
+
+impl Overtime {
+    fn watch(&mut self, exchange: &mut Exchange, context: &mut Context<'_>) {
+        let Some((request, limit)) = exchange.timed_request() else {
+            self.running = None;
+            return;
+        };
+        if self.told == Some(request) {
+            return;
+        }
+        let is_known = self
+            .running
+            .as_ref()
+            .is_some_and(|(known, _)| *known == request);
+        if !is_known {
+            self.running = Some((request, Timer::at(runtime::now() + limit)));
+        }
+        if let Some((_, timer)) = &mut self.running
+            && timer.poll_expired(context).is_ready()
+        {
+            self.told = Some(request);
+            self.running = None;
+            exchange.time_is_up(request);
+        }
+    }
 }
 
 impl SilenceLimits {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use runtime::{Listener, Published, ShardId};
 
+use crate::budgets::Ledger;
 use crate::config::{ListenerSettings, Snapshot};
 use crate::connection::{self, Closed};
 use crate::downstream::origin::Origin;
@@ -50,6 +51,7 @@ pub(crate) struct Shard {
     sessions: Rc<Sessions>,
     entrance: Rc<Entrance>,
     turnstile: Rc<Turnstile>,
+    ledger: Arc<Ledger>,
     directory: Directory,
     random: SystemRandom,
     /// Since when, and how many peers broke off without a line of their own.
@@ -63,6 +65,7 @@ pub struct Environment {
     pub recorder: JournalHandle,
     pub seats: Arc<Seats>,
     pub directory: Directory,
+    pub ledger: Arc<Ledger>,
 }
 
 /// Why a shard could not start, or could not go on.
@@ -100,6 +103,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         sessions: Rc::new(Sessions::default()),
         entrance: Entrance::new(),
         turnstile: Turnstile::attended(),
+        ledger: environment.ledger,
         directory: environment.directory,
         random: SystemRandom::new(),
         failed_greetings: Cell::new((runtime::now(), 0)),
@@ -247,6 +251,10 @@ impl Shard {
         &self.turnstile
     }
 
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
     pub(crate) fn classifier(&self) -> &Rc<Classifier> {
         &self.classifier
     }
@@ -334,7 +342,7 @@ impl Shard {
         }
     }
 
-    /// Cancels a statement whose session ends, so that the target does not work for nobody.
+    /// Cancels a statement without waiting: nobody reads its answer to the end.
     pub(crate) fn cancel_abandoned(&self, session: &Rc<Session>) {
         if session.begin_cancel().is_none() {
             return;

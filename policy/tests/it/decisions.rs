@@ -105,6 +105,7 @@ fn in_words(decision: Decision) -> String {
         RefusalKind::NotAllowed => format!("not allowed {class}"),
         RefusalKind::Held => format!("held by {rule}"),
         RefusalKind::Guard => format!("guard {rule}"),
+        RefusalKind::OverBudget => "over budget".to_owned(),
         RefusalKind::Masked => format!("masked {rule}"),
         RefusalKind::Unclassified => "unclassified".to_owned(),
         RefusalKind::Unparsed => "unparsed".to_owned(),

@@ -468,7 +468,9 @@ fn in_words(decision: &Decision) -> (&'static str, Option<String>) {
         RefusalKind::NotAllowed | RefusalKind::Unclassified | RefusalKind::Unparsed => {
             "not allowed"
         }
-        RefusalKind::Guard | RefusalKind::Masked => panic!("{decision:?}"),
+        RefusalKind::Guard | RefusalKind::Masked | RefusalKind::OverBudget => {
+            panic!("{decision:?}")
+        }
     };
     (word, refusal.rule.clone())
 }

@@ -1,6 +1,7 @@
 //! Refusals in PostgreSQL's own words, and the probes that stand in for refused commands.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use codecs::postgres::EncodeError;
 use codecs::postgres::backend::{Report, SqlState};
@@ -12,6 +13,7 @@ use super::exchange::Fault;
 use super::masking::Unmaskable;
 use super::names::NAME_BYTES_MAX;
 use super::settings::WishRefused;
+use crate::budgets::Spent;
 use crate::identity::ProofFailure;
 use crate::recorder::{DecisionNote, EndReason, Note, OpenError, Verdict};
 use crate::relay::End;
@@ -58,6 +60,7 @@ impl Refused {
         Self {
             sqlstate: match refusal.kind {
                 RefusalKind::Unparsed => b"42601",
+                RefusalKind::OverBudget => b"53400",
                 RefusalKind::NotAdmitted
                 | RefusalKind::Denied
                 | RefusalKind::NotAllowed
@@ -73,6 +76,20 @@ impl Refused {
                 .map(|rule| format!("Refused by Sallyport, rule \"{rule}\".")),
             hint: Some(refusal.hint.clone()).filter(|hint| !hint.is_empty()),
             judged: Some(judged),
+        }
+    }
+
+    /// What ran longer than a budget lets it.
+    pub(super) fn too_slow(budget: &str, limit: Duration) -> Self {
+        Self {
+            detail: Some(format!("Cancelled by Sallyport, budget \"{budget}\".")),
+            ..Self::plain(
+                b"57014",
+                format!(
+                    "the statement ran longer than {}, which is the limit",
+                    policy::quantity::show_duration(limit)
+                ),
+            )
         }
     }
 
@@ -197,6 +214,8 @@ pub(crate) enum LoginRefusal {
     NoUpstream(UpstreamError),
     #[error("every session slot of the shard is taken")]
     ShardFull,
+    #[error("{0}")]
+    OverBudget(Spent),
 }
 
 /// The same words for an unknown target and for one that the principal may not enter.
@@ -251,6 +270,10 @@ impl LoginRefusal {
                 (sqlstate, message, None)
             }
             Self::ShardFull => (b"53300", "too many sessions", None),
+            Self::OverBudget(spent) => {
+                said = spent.to_string();
+                (b"53300", &said, Some("End another session first."))
+            }
         };
         let mut report = Report::fatal(SqlState::new(sqlstate), message);
         if let Some(hint) = hint {

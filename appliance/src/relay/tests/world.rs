@@ -13,6 +13,7 @@ use runtime::mapped::{MappedRing, RingSettings};
 
 use super::links::{AgentLink, Break, Random, SimLink, TargetLink, Witness};
 use super::peers::{Agent, TargetServer};
+use crate::budgets::{Budgets, Ledger};
 use crate::config::{Environment, Snapshot, Writing, load};
 use crate::identity::{Claim, Proven, TokenCache, TokenRequest, prove};
 use crate::protocols::postgres::classify::Classifier;
@@ -402,6 +403,14 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         protocol: "postgres".to_owned(),
         ..SessionStart::default()
     };
+    let budgets = Budgets::open(
+        &Ledger::new(),
+        &snapshot.policy,
+        &permit,
+        proven.principal(),
+        0,
+    )
+    .unwrap();
     let mut frontend = FrontendDecoder::new(snapshot.limits.wire);
     frontend.authenticated();
     Exchange::new(Opened {
@@ -409,6 +418,7 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         snapshot,
         proven,
         permit,
+        budgets,
         sought,
         occasion: policy::Occasion::default(),
         classifier: Classifier::new(),

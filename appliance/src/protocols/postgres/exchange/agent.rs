@@ -156,6 +156,7 @@ impl Exchange {
                 Outcome::Taken => {
                     taken += piece.wire().len();
                     self.aside = None;
+                    self.budgets.message_taken();
                 }
                 Outcome::NoRoom(no_room) => return Ok(self.pause_agent(taken, no_room)),
                 Outcome::Wait(pause) => {
@@ -235,7 +236,7 @@ impl Exchange {
         }
         let mut message = Message::new(CommandKind::Query, wire);
         message.cuts = cuts(&statement, wire, text);
-        let judged = match self.judge(&statement) {
+        let judged = match self.judge_to_run(&statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
             Verdict::Refused(refused) => {
                 return self.refuse(&message, refused, target);
@@ -438,7 +439,7 @@ impl Exchange {
             }
         };
         let statement = &named.statement;
-        let judged = match self.judge(statement) {
+        let judged = match self.judge_to_run(statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
             Verdict::Refused(refused) => {
                 return self.refuse(&Message::new(kind, wire), refused, target);
@@ -472,13 +473,16 @@ impl Exchange {
             let refused = Refused::by_policy(refusal, Rc::clone(&judged));
             return self.refuse(&Message::new(kind, wire), refused, target);
         }
+        let profile = policy::sql::postgres::function_call(call.function);
+        if let Err(refused) = self.charge(std::slice::from_ref(&profile)) {
+            return self.refuse(&Message::new(kind, wire), refused, target);
+        }
         let recorded = match self.record(&Message::new(kind, wire), &judged.note) {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
         let expected = self.expect(Request::FunctionCall, Origin::Client)?;
         self.mask_function(expected.number, call);
-        let profile = policy::sql::postgres::function_call(call.function);
         self.tainted |= profile.effects.iter().any(leaves_traces);
         self.end_epoch();
         self.forward(target, recorded, &expected, wire);
@@ -655,6 +659,17 @@ impl Exchange {
             None => Verdict::Allowed(judged),
             Some(Objection::Refused(refused)) => Verdict::Refused(refused),
             Some(Objection::Wait(pause)) => Verdict::Wait(pause),
+        }
+    }
+
+    /// What stands against running it now, its budgets included.
+    fn judge_to_run(&mut self, statement: &Statement) -> Verdict {
+        match self.judge(statement) {
+            Verdict::Allowed(judged) => match self.charge(&statement.profiles) {
+                Ok(()) => Verdict::Allowed(judged),
+                Err(refused) => Verdict::Refused(refused),
+            },
+            verdict @ (Verdict::Refused(_) | Verdict::Wait(_)) => verdict,
         }
     }
 

@@ -15,6 +15,7 @@
 mod agent;
 mod aside;
 mod masked;
+mod metered;
 mod target;
 
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ use super::refuse::{self, Refused};
 use super::rewrite;
 use runtime::Panicked;
 
+use crate::budgets::Budgets;
 use crate::config::Snapshot;
 use crate::identity::Proven;
 use crate::recorder::{JournalUnavailable, Recorder};
@@ -46,6 +48,7 @@ use crate::relay::End;
 use crate::relay::link::Outbound;
 use crate::upstream::{Attribution, UpstreamError};
 use aside::Aside;
+use metered::Cuts;
 use target::Held;
 
 /// Most requests of one session that may wait for their answers.
@@ -133,6 +136,8 @@ pub(crate) struct Exchange {
     snapshot: Arc<Snapshot>,
     proven: Proven,
     permit: Permit,
+    budgets: Budgets,
+    cuts: Cuts,
     sought: policy::Target,
     /// From where and when it was admitted last.
     occasion: Occasion,
@@ -278,6 +283,7 @@ pub(crate) struct Opened {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) proven: Proven,
     pub(crate) permit: Permit,
+    pub(crate) budgets: Budgets,
     pub(crate) sought: policy::Target,
     /// From where and when it was admitted.
     pub(crate) occasion: Occasion,
@@ -303,6 +309,8 @@ impl Exchange {
             snapshot: opened.snapshot,
             proven: opened.proven,
             permit: opened.permit,
+            budgets: opened.budgets,
+            cuts: Cuts::default(),
             sought: opened.sought,
             occasion: opened.occasion,
             classifier: opened.classifier,
@@ -382,6 +390,8 @@ impl Exchange {
         match admitted {
             // The second lock is set at login: a session that has to change sides starts anew.
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
+                self.budgets
+                    .renew(&snapshot.policy, &permit, self.proven.principal());
                 self.permit = permit;
                 self.snapshot = snapshot;
                 self.situation =

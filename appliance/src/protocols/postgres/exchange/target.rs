@@ -157,6 +157,7 @@ impl Exchange {
     fn target_piece(&mut self, piece: &BackendPiece<'_>, unread: &[u8]) -> Result<Fate, Fault> {
         let Some(event) = piece.event() else {
             // The rest of a message whose beginning decided.
+            self.meter_rest(piece);
             return Ok(if self.swallows_fragment {
                 Fate::Swallow
             } else {
@@ -174,6 +175,7 @@ impl Exchange {
         if piece.tag() == BackendTag::CopyBothResponse {
             return Err(Fault::TargetReplicates);
         }
+        let rewritten = self.scratch_for_agent.len();
         let fate = match reply {
             Reply::Fatal(_) => {
                 self.target_said_goodbye = true;
@@ -189,6 +191,10 @@ impl Exchange {
                 }
                 Origin::Hidden => self.hidden_answered(piece, &answer)?,
             },
+        };
+        let fate = match reply {
+            Reply::Answer(answer) => self.meter(piece, &answer, fate, rewritten)?,
+            Reply::Fatal(_) | Reply::Asynchronous => fate,
         };
         self.dismiss_discarded();
         if let BackendEvent::ReadyForQuery(status) = event {
