@@ -486,9 +486,10 @@ mod tests {
 
     #[test]
     fn what_was_used_today_is_remembered_and_the_rest_makes_room() {
-        let mut ledger = Ledger::default();
-        ledger.accounts_kept = 2;
-        let ledger = Arc::new(ledger);
+        let ledger = Arc::new(Ledger {
+            accounts_kept: 2,
+            ..Ledger::default()
+        });
         let policy = policy_of("rows = 10");
         let mut old = open(&ledger, &policy, "old").unwrap();
         old.set_time(NOON - DAY_SECONDS);
