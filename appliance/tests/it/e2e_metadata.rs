@@ -41,7 +41,7 @@ allow   = { statements = ["admin"], functions = ["pg_catalog.pg_blocking_pids"] 
 "#;
 
 /// One of everything that tools look for.
-const OBJECTS: &str = "
+pub const OBJECTS: &str = "
     create type order_state as enum ('open', 'paid', 'sent');
     create domain positive as int check (value > 0);
     create type parcel as (weight numeric, label text);
@@ -119,24 +119,34 @@ impl World {
 }
 
 /// What stands below one `-- NAME` line.
-struct Section {
-    name: String,
+pub struct Section {
+    pub name: String,
     /// Only the columns of its answer are the same from moment to moment.
     volatile: bool,
     /// The class that a reader lacks for it.
-    refused: Option<String>,
-    body: String,
+    pub refused: Option<String>,
+    /// What the extended protocol binds.
+    pub values: Vec<String>,
+    pub body: String,
 }
 
-fn sections(file: &str) -> Vec<Section> {
+/// The sections of a file in `tests/data`.
+pub fn sections(file: &str) -> Vec<Section> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/metadata")
+        .join("tests/data")
         .join(file);
     let text = fs::read_to_string(path).unwrap();
     let sections = text.split("-- ").skip(1).map(|section| {
         let (title, body) = section.split_once('\n').unwrap();
         let reader = title.split_once("[reader: ").map(|(_, rest)| rest);
+        let values = title.split_once("[values: ").map(|(_, rest)| rest);
+        let values = values.map_or("", |rest| rest.split(']').next().unwrap());
         Section {
+            values: values
+                .split(", ")
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
+                .collect(),
             name: title.split(" [").next().unwrap().to_owned(),
             volatile: title.contains("[volatile]"),
             refused: reader.map(|rest| rest.split(']').next().unwrap().to_owned()),
@@ -149,7 +159,7 @@ fn sections(file: &str) -> Vec<Section> {
 }
 
 /// An answer as far as it is the same each time.
-fn lasting(messages: &[Message], section: &Section) -> Vec<Message> {
+pub fn lasting(messages: &[Message], section: &Section) -> Vec<Message> {
     let is_lasting = |message: &&Message| match message.tag {
         // The rows, and their number.
         'D' | 'C' => !section.volatile,
@@ -167,7 +177,7 @@ fn check_file(file: &str) {
     let mut reader = world.appliance.login("rita", "readers");
     let mut watcher = world.appliance.login("walter", "watchers");
     let mut problems = Vec::new();
-    for section in sections(file) {
+    for section in sections(&format!("metadata/{file}")) {
         let expected = direct.query(&section.body);
         assert_eq!(status(&expected), 'I', "{}: {expected:?}", section.name);
         assert!(
@@ -281,7 +291,7 @@ fn check_client(world: &World, client: impl Fn() -> Command, refused: &[String])
 #[test]
 fn psql_describes_the_same() {
     let world = World::new();
-    let sections = sections("psql.sql");
+    let sections = sections("metadata/psql.sql");
     let mut script = "\\set VERBOSITY sqlstate\n\\pset pager off\n".to_owned();
     for section in &sections {
         script.push_str(&format!(

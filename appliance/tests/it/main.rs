@@ -20,6 +20,7 @@ mod certificates;
 mod clients;
 mod e2e_attack;
 mod e2e_bad_input;
+mod e2e_benign;
 mod e2e_cancel;
 mod e2e_certificates;
 mod e2e_clients;

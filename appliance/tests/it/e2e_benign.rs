@@ -1,0 +1,148 @@
+//! What ordinary tools send, under rules and masks that somebody would really have: all of it passes,
+//! and the answers are those of a direct connection.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::appliance::{Appliance, Setup, orders_server_with};
+use crate::e2e_metadata::{OBJECTS, Section, lasting, sections};
+use crate::postgres::{Options, Server};
+use crate::wire::{Message, Wire};
+
+/// Reads everywhere, writes to some tables, destroys nothing, and sees no personal data.
+const RULES: &str = r#"
+[[rule]]
+name    = "services-read"
+groups  = ["services"]
+targets = ["orders"]
+allow   = { statements = ["read", "session", "transaction", "cursor", "prepare"] }
+
+[[rule]]
+name    = "services-write-their-own"
+groups  = ["services"]
+targets = ["orders"]
+allow   = { statements = ["write", "lock"], tables = [
+    "public.django_session", "public.jobs", "public.jobs_id_seq", "public.products", "public.lines",
+] }
+
+[[rule]]
+name    = "no-destruction"
+groups  = ["*"]
+targets = ["*"]
+deny    = { statements = [
+    "drop", "truncate", "alter", "grant", "role", "file", "copy-program", "delete-without-where", "update-without-where",
+] }
+
+[[mask]]
+name    = "pii-anywhere"
+targets = ["*"]
+detect  = ["payment-card", "us-ssn", "email", "iban", "jwt", "private-key"]
+with    = "redact"
+"#;
+
+struct World {
+    server: Server,
+    appliance: Appliance,
+}
+
+impl World {
+    fn new() -> Self {
+        let server = orders_server_with(Options {
+            hba: vec!["host all all 127.0.0.1/32 trust".into()],
+            ..Options::default()
+        });
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/benign/schema.sql");
+        let schema = fs::read_to_string(path).unwrap();
+        server.psql_in("orders", &format!("set role svc; {schema}; {OBJECTS}"));
+        server.psql_in("orders", "analyze");
+        let mut setup = Setup::for_server(&server);
+        setup.policy = RULES;
+        Self {
+            appliance: Appliance::start(&setup),
+            server,
+        }
+    }
+
+    fn directly(&self) -> Wire {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.server.port()));
+        Wire::login(address, "svc", "orders", "")
+    }
+
+    fn through(&self) -> Wire {
+        self.appliance.login("robot", "services")
+    }
+}
+
+/// Runs all sections in one session, each message's answer by itself.
+fn run(wire: &mut Wire, sections: &[Section], extended: bool) -> Vec<Vec<Message>> {
+    let answers = sections.iter().map(|section| {
+        if !extended && section.values.is_empty() {
+            return wire.query(&section.body);
+        }
+        let values: Vec<_> = section
+            .values
+            .iter()
+            .map(|value| Some(value.as_str()))
+            .collect();
+        wire.parse("", &section.body);
+        wire.bind("", "", &values);
+        wire.describe_portal("");
+        wire.execute("", 0);
+        wire.sync();
+        wire.until_ready()
+    });
+    answers.collect()
+}
+
+/// The sections of which the answers are not those of a direct connection.
+fn harmed(world: &World, sections: &[Section], extended: bool) -> Vec<String> {
+    // One after the other, since transactions of both would wait for each other.
+    let expected = run(&mut world.directly(), sections, extended);
+    let seen = run(&mut world.through(), sections, extended);
+    let mut harmed = Vec::new();
+    for ((section, expected), seen) in sections.iter().zip(expected).zip(seen) {
+        assert!(
+            expected.iter().all(|message| message.tag != 'E'),
+            "{} fails directly too: {expected:?}",
+            section.name
+        );
+        let (expected, seen) = (lasting(&expected, section), lasting(&seen, section));
+        if expected != seen {
+            let differs = |(one, other): &(&Message, &Message)| one != other;
+            let first = expected.iter().zip(&seen).find(differs);
+            harmed.push(format!("{}: {first:?}", section.name));
+        }
+    }
+    harmed
+}
+
+#[test]
+fn what_frameworks_and_reports_send_passes_unharmed() {
+    let world = World::new();
+    let mut all = 0;
+    let mut problems = Vec::new();
+    for file in ["benign/frameworks.sql", "benign/reports.sql"] {
+        let sections = sections(file);
+        all += sections.len();
+        for extended in [false, true] {
+            problems.extend(harmed(&world, &sections, extended));
+        }
+    }
+    assert!(all >= 100);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn what_tools_ask_of_the_catalogue_passes_unharmed_under_masks() {
+    let world = World::new();
+    let files = ["dbeaver", "pgadmin", "metabase", "drivers"];
+    let all = files.map(|file| sections(&format!("metadata/{file}.sql")));
+    let allowed = all
+        .into_iter()
+        .flatten()
+        .filter(|section| section.refused.is_none());
+    // Settings that a section changes are the next one's too, as in e2e_metadata.
+    let problems = harmed(&world, &allowed.collect::<Vec<_>>(), false);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
