@@ -4,6 +4,9 @@
 //! server keeps them.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::sql::Shape;
 
 /// One database, at one moment.
 ///
@@ -21,6 +24,11 @@ pub struct Catalogue {
     types: HashMap<u32, Type>,
     types_by_name: HashMap<Box<str>, Vec<u32>>,
     casts: Vec<Cast>,
+    children: HashMap<u32, Vec<u32>>,
+    /// Who has foreign keys to a relation.
+    referencing: HashMap<u32, Vec<u32>>,
+    /// What the columns of views derive from, each found at first use.
+    shapes: HashMap<u32, OnceLock<Arc<Shape>>>,
 }
 
 /// What a catalogue is made from: everything, in any order.
@@ -238,6 +246,20 @@ impl Catalogue {
             ..Self::default()
         };
         for relation in parts.relations {
+            for parent in &relation.parents {
+                catalogue
+                    .children
+                    .entry(*parent)
+                    .or_default()
+                    .push(relation.oid);
+            }
+            for reference in &relation.references {
+                let referencing = catalogue.referencing.entry(reference.relation).or_default();
+                referencing.push(relation.oid);
+            }
+            if relation.definition.is_some() {
+                catalogue.shapes.insert(relation.oid, OnceLock::new());
+            }
             let name = relation.name.name.clone();
             let same = catalogue.relations_by_name.entry(name).or_default();
             same.push(relation.oid);
@@ -289,6 +311,30 @@ impl Catalogue {
     pub fn relation_in(&self, schema: &str, name: &str) -> Option<&Relation> {
         self.relations_named(name)
             .find(|relation| *relation.name.schema == *schema)
+    }
+
+    /// What inherits from a relation directly.
+    #[must_use]
+    pub fn children(&self, oid: u32) -> &[u32] {
+        self.children.get(&oid).map_or(&[], Vec::as_slice)
+    }
+
+    /// The relations whose foreign keys refer to a relation.
+    pub fn referencing(&self, oid: u32) -> impl Iterator<Item = &Relation> {
+        let oids = self.referencing.get(&oid).into_iter().flatten();
+        oids.filter_map(|oid| self.relations.get(oid))
+    }
+
+    pub(crate) fn shape(&self, view: u32) -> Option<&Arc<Shape>> {
+        self.shapes.get(&view)?.get()
+    }
+
+    /// Keeps what was found out about a view; what is already kept stays.
+    pub(crate) fn keep_shape(&self, view: u32, shape: Arc<Shape>) {
+        if let Some(place) = self.shapes.get(&view) {
+            // Somebody else was faster, with the same result.
+            let _ = place.set(shape);
+        }
     }
 
     /// The functions of that name that are not built in, in whatever schema.

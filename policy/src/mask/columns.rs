@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{MaskRule, OnLost, Transform};
 use crate::catalogue::{Catalogue, Relation};
-use crate::sql::lineage::ColumnId;
+use crate::pattern::{Candidate, Pattern};
+use crate::sql::lineage::{Called, ColumnId};
 
 /// The masked columns of one catalogue under one set of masks.
 ///
@@ -17,6 +18,10 @@ pub struct MaskedColumns {
     columns: HashMap<ColumnId, MaskedColumn>,
     relations: BTreeSet<u32>,
     unmatched: Vec<(String, String)>,
+    /// What is done to a value that may be of any column, if any is masked.
+    any: Option<MaskedColumn>,
+    /// Of each mask, the functions that may be given what it masks.
+    clear: Vec<Vec<Pattern>>,
     /// What becomes of statements that can not be traced: the stricter of all masks.
     pub(super) on_lost: OnLost,
 }
@@ -45,6 +50,7 @@ impl MaskedColumns {
             if mask.on_lost == OnLost::Deny {
                 found.on_lost = OnLost::Deny;
             }
+            found.clear.push(mask.clear_functions.clone());
             let mut named = vec![false; mask.columns.len()];
             for relation in catalogue.relations() {
                 found.find_in(mask, relation, &mut named);
@@ -58,6 +64,13 @@ impl MaskedColumns {
         }
         found.spread(catalogue);
         found.relations = found.columns.keys().map(|column| column.relation).collect();
+        let first = found.columns.iter().min_by_key(|(id, _)| **id);
+        found.any = first.map(|(_, first)| MaskedColumn {
+            with: Transform::Redact,
+            deny_predicates: found.columns.values().any(|masked| masked.deny_predicates),
+            mask: first.mask.clone(),
+            name: "what may be a value of any table".to_owned(),
+        });
         found
     }
 
@@ -69,9 +82,12 @@ impl MaskedColumns {
     /// What is done to a column.
     ///
     /// For a whole row (number 0) one of its masked columns answers, one that may not decide
-    /// before others.
+    /// before others. A value of unknown origin (relation 0) is redacted when anything is masked.
     #[must_use]
     pub fn column(&self, column: ColumnId) -> Option<&MaskedColumn> {
+        if column.relation == 0 {
+            return self.any.as_ref();
+        }
         if column.number == 0 {
             return self
                 .columns
@@ -81,6 +97,19 @@ impl MaskedColumns {
                 .map(|(_, masked)| masked);
         }
         self.columns.get(&column)
+    }
+
+    /// Whether every mask says that a function leaves alone what it masks.
+    #[must_use]
+    pub fn is_clear(&self, call: &Called) -> bool {
+        let candidate = Candidate {
+            schema: call.schema.as_deref(),
+            name: Some(&call.name),
+        };
+        self.clear.iter().all(|patterns| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| pattern.must_match(candidate))
+        })
     }
 
     /// Whether the relation has a masked column.

@@ -5,27 +5,54 @@
 use std::collections::BTreeSet;
 
 /// A column of a relation of the catalogue at hand.
+///
+/// Relation 0 is none: its columns stand for values of unknown origin, see [`Self::ANY`] and
+/// [`Self::call`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ColumnId {
     /// `pg_class.oid`.
     pub relation: u32,
-    /// `attnum`. 0 stands for the whole row: every column.
+    /// `attnum`. 0 stands for the whole row: every column. Negative for system columns.
     pub number: i16,
+}
+
+impl ColumnId {
+    /// May be a value of any column of any table: sampled values of statistics, texts of other
+    /// sessions, files of the server.
+    pub const ANY: Self = Self {
+        relation: 0,
+        number: 0,
+    };
+
+    /// Which of [`Lineage::calls`] the value comes from, if it is from one of them.
+    #[must_use]
+    pub fn call(self) -> Option<usize> {
+        let index = usize::try_from(self.number).ok()?.checked_sub(1)?;
+        (self.relation == 0).then_some(index)
+    }
 }
 
 /// What one statement does with columns. Never says less than the statement does.
 ///
-/// Views are looked through: a column of a view counts, and so does every column beneath it.
+/// Views are looked through: a column of a view counts, and so does every column beneath it. What
+/// a view decides by (its WHERE, its joins) does not count: that was chosen by who made the view,
+/// not by who asks. The same holds for rules, triggers, defaults and row-level policies.
+///
+/// Tables are read with their descendants. A column of a parent counts with those of its
+/// descendants, as long as these are few; masks are the same for all of them anyway.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lineage {
     /// The columns of the rows that it answers with, in order; `None` if it answers with none.
+    ///
+    /// For PREPARE and DECLARE, of the rows that EXECUTE and FETCH will answer with.
     pub outputs: Option<Vec<Output>>,
+    /// What the rows come from, where the statement itself does not say.
+    pub held: Option<Held>,
     /// Columns whose values decide what is answered, though they need not be shown, and how.
     pub deciding: BTreeSet<(ColumnId, Decides)>,
-    /// Columns whose values leave in another way than by the answer: stored in a table, sent to
-    /// other sessions, given to code that nobody looked into.
+    /// Columns whose values leave in another way than by the answer.
     pub escaping: BTreeSet<(ColumnId, Escapes)>,
-    /// Columns that it gives new values.
+    /// Columns that it gives new values. Number 0 where it makes or removes whole rows.
     pub written: BTreeSet<ColumnId>,
     /// Every column that it mentions in any way, those above included.
     pub referenced: BTreeSet<ColumnId>,
@@ -34,6 +61,11 @@ pub struct Lineage {
     /// Relations whose definition it changes (ALTER, RENAME, a trigger, rule, policy or index on
     /// it), or that a new definition builds upon (a view, a child, a copy).
     pub redefined: BTreeSet<u32>,
+    /// Calls of functions that nobody looked into.
+    pub calls: Vec<Called>,
+    /// Code that an operator attached to a table runs besides (a trigger, a rule): it is trusted
+    /// with what it does, but what it says may quote any row.
+    pub runs_attached_code: bool,
     /// Why the above may say too little, where it may.
     pub lost: Vec<Lost>,
 }
@@ -48,6 +80,31 @@ pub struct Output {
     pub untouched: bool,
 }
 
+/// A statement under a name, whose lineage the caller keeps and uses in the place of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// PREPARE: this lineage is to be kept under the name.
+    Prepares(String),
+    /// EXECUTE: answers as the statement under the name does.
+    Executes(String),
+    /// DECLARE: this lineage is to be kept under the name.
+    Declares(String),
+    /// FETCH: answers as the cursor of the name does.
+    Fetches(String),
+}
+
+/// A function that is not built in and not known to depend on its arguments alone.
+///
+/// A value of it has [`ColumnId::call`] among its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// `None` where the catalogue does not have the function: the schema is then not known.
+    pub schema: Option<Box<str>>,
+    pub name: Box<str>,
+    /// Columns whose values it is given.
+    pub given: BTreeSet<ColumnId>,
+}
+
 /// How a column decides without being shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Decides {
@@ -59,6 +116,7 @@ pub enum Decides {
     Distinct,
     Window,
     Condition,
+    /// How many rows there are: LIMIT, OFFSET, a function that returns a set.
     Limit,
     SetOperation,
     /// A constraint would tell whether the value is there.
@@ -72,8 +130,6 @@ pub enum Escapes {
     Stored,
     /// To other sessions, a setting, a file or program of the server.
     Sent,
-    /// Into a function that is not built in.
-    Code,
 }
 
 /// Why lineage could not be established.
@@ -83,4 +139,24 @@ pub struct Lost {
     pub reason: String,
     /// The relations that may be behind it; `None` for any.
     pub relations: Option<BTreeSet<u32>>,
+}
+
+impl Lineage {
+    /// Of a statement that may do anything.
+    #[must_use]
+    pub fn unknown(reason: String) -> Self {
+        let any = || std::iter::once(ColumnId::ANY);
+        Self {
+            deciding: any().map(|id| (id, Decides::Condition)).collect(),
+            escaping: any().map(|id| (id, Escapes::Sent)).collect(),
+            written: any().collect(),
+            referenced: any().collect(),
+            runs_attached_code: true,
+            lost: vec![Lost {
+                reason,
+                relations: None,
+            }],
+            ..Self::default()
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 mod condition;
 mod definition;
+mod lineage;
 mod literals;
 mod scan;
 mod setting;
@@ -14,6 +15,8 @@ use pg_query::protobuf::{RawStmt, Token};
 
 use super::profile::{Batch, NamedStatementEffect, Object, Reason, StatementProfile};
 use crate::class::Class;
+pub(crate) use lineage::Shape;
+pub use lineage::lineage;
 pub use shape::write_shape;
 use walker::Walker;
 pub(super) use walker::split_identifiers;
@@ -61,32 +64,16 @@ pub fn profile(text: &str, limits: &ProfileLimits) -> Batch {
 }
 
 fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
-    if text.len() > limits.text_bytes {
-        let limit = limits.text_bytes;
-        return unread(text, Reason::TooLong { limit });
-    }
-    if text_depth > TEXT_DEPTH_MAX {
-        return unread(text, Reason::TooDeep);
-    }
-    if !scan::is_linear(text) {
-        return unread(text, Reason::OperatorRuns);
-    }
-    let tree = match pg_query::parse(text, 0) {
-        Ok(parsed) => parsed.protobuf,
-        Err(error) => {
-            let mut batch = unread(text, reason_of(&error));
-            if let (pg_query::Error::Parse(message), [statement]) =
-                (error, batch.statements.as_mut_slice())
-            {
-                statement.parse_error = Some(message);
+    let tree = match parsed(text, limits, text_depth) {
+        Ok(tree) => tree,
+        Err(failure) => {
+            let mut batch = unread(text, failure.reason);
+            if let [statement] = batch.statements.as_mut_slice() {
+                statement.parse_error = failure.message;
             }
             return batch;
         }
     };
-    if tree.stmts.len() > limits.statements {
-        let limit = limits.statements;
-        return unread(text, Reason::TooManyStatements { limit });
-    }
     let mut looked_at_literal = false;
     let statements: Vec<_> = tree
         .stmts
@@ -107,6 +94,57 @@ fn profile_within(text: &str, limits: &ProfileLimits, text_depth: u8) -> Batch {
         statements,
         literals_decide,
     }
+}
+
+/// Why a text has no tree.
+struct Unparsed {
+    reason: Reason,
+    /// What the parser says; quotes the text.
+    message: Option<String>,
+}
+
+/// The tree of a text that is within its bounds.
+fn parsed(
+    text: &str,
+    limits: &ProfileLimits,
+    text_depth: u8,
+) -> Result<pg_query::protobuf::ParseResult, Unparsed> {
+    let refused = |reason| {
+        let message = None;
+        Err(Unparsed { reason, message })
+    };
+    if text.len() > limits.text_bytes {
+        let limit = limits.text_bytes;
+        return refused(Reason::TooLong { limit });
+    }
+    if text_depth > TEXT_DEPTH_MAX {
+        return refused(Reason::TooDeep);
+    }
+    if !scan::is_linear(text) {
+        return refused(Reason::OperatorRuns);
+    }
+    let tree = match pg_query::parse(text, 0) {
+        Ok(parsed) => parsed.protobuf,
+        Err(error) => {
+            let reason = reason_of(&error);
+            let message = match error {
+                pg_query::Error::Parse(message) => Some(message),
+                pg_query::Error::Decode(_)
+                | pg_query::Error::Conversion(_)
+                | pg_query::Error::InvalidJson(_)
+                | pg_query::Error::InvalidPointer
+                | pg_query::Error::Scan(_)
+                | pg_query::Error::IsUtility(_)
+                | pg_query::Error::Split(_) => None,
+            };
+            return Err(Unparsed { reason, message });
+        }
+    };
+    if tree.stmts.len() > limits.statements {
+        let limit = limits.statements;
+        return refused(Reason::TooManyStatements { limit });
+    }
+    Ok(tree)
 }
 
 /// What a fast-path call of a function by its number does.

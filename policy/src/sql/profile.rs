@@ -228,6 +228,8 @@ pub enum Reason {
     FunctionByNumber,
     #[error("a part of the statement that is not judged")]
     Part,
+    #[error("too large to be traced to columns")]
+    TooMuchWork,
 }
 
 /// One setting that a statement changes.

@@ -12,6 +12,7 @@ mod bounds;
 mod decisions;
 mod documents;
 mod effects;
+mod lineage;
 mod masks;
 mod problems;
 mod profiles;

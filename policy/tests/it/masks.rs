@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use policy::catalogue::{Catalogue, Column, Parts, Qualified, Relation, RelationKind};
 use policy::mask::{Detect, MaskPlan, MaskRule, MaskedColumns, OnLost, Outputs, Transform};
-use policy::pattern::ColumnPattern;
-use policy::sql::lineage::{ColumnId, Decides, Escapes, Lineage, Lost, Output};
+use policy::pattern::{ColumnPattern, Pattern};
+use policy::sql::lineage::{Called, ColumnId, Decides, Escapes, Lineage, Lost, Output};
 
 const CUSTOMERS: u32 = 100;
 const ARCHIVE: u32 = 101;
@@ -206,11 +206,7 @@ fn a_mask_that_names_nothing_is_reported() {
 #[test]
 fn a_masked_value_leaves_by_the_answer_alone() {
     let card = column(CUSTOMERS, 2);
-    for (how, words) in [
-        (Escapes::Stored, "stored"),
-        (Escapes::Sent, "sent"),
-        (Escapes::Code, "function"),
-    ] {
+    for (how, words) in [(Escapes::Stored, "stored"), (Escapes::Sent, "sent")] {
         let lineage = Lineage {
             escaping: BTreeSet::from([(column(ORDERS, 1), Escapes::Stored), (card, how)]),
             ..Lineage::default()
@@ -305,4 +301,64 @@ fn words_of_the_server_are_withheld_where_rows_with_masked_columns_are_at_hand()
             .withholds_texts
     };
     assert!(withholds(CUSTOMERS) && withholds(ARCHIVE) && !withholds(ORDERS));
+}
+
+fn calls(given: &[ColumnId]) -> Lineage {
+    let result = ColumnId {
+        relation: 0,
+        number: 1,
+    };
+    Lineage {
+        calls: vec![Called {
+            schema: Some("app".into()),
+            name: "f".into(),
+            given: given.iter().copied().collect(),
+        }],
+        ..shows(vec![output(&[result], false), output(&[], false)])
+    }
+}
+
+#[test]
+fn a_function_that_nobody_looked_into_is_denied_unless_each_mask_says_it_is_clear() {
+    let mut masks = last4();
+    assert!(refusal(&calls(&[]), &masks).0.contains("app.f()"));
+    masks[0].on_lost = OnLost::Redact;
+    assert_eq!(
+        outputs(&calls(&[]), &masks),
+        Outputs::Each(vec![Some(Transform::Redact), None])
+    );
+    let given = refusal(&calls(&[column(CUSTOMERS, 2)]), &masks).0;
+    assert!(given.starts_with("public.customers.card is masked") && given.contains("app.f()"));
+    masks[0].clear_functions = vec![Pattern::parse("app.*").unwrap()];
+    for lineage in [calls(&[]), calls(&[column(CUSTOMERS, 2)])] {
+        assert_eq!(outputs(&lineage, &masks), Outputs::Each(vec![None, None]));
+    }
+    masks.push(mask("mail", &["customers.email"], Transform::Null));
+    assert!(refusal(&calls(&[]), &masks).0.contains("app.f()"));
+}
+
+#[test]
+fn an_output_that_may_be_of_any_table_is_redacted_and_the_others_are_not() {
+    let any = output(&[ColumnId::ANY], false);
+    let lineage = Lineage {
+        referenced: BTreeSet::from([ColumnId::ANY]),
+        ..shows(vec![any, output(&[column(ORDERS, 1)], true)])
+    };
+    assert_eq!(
+        outputs(&lineage, &last4()),
+        Outputs::Each(vec![Some(Transform::Redact), None])
+    );
+    assert!(
+        MaskPlan::make(&lineage, &masked(&last4()))
+            .unwrap()
+            .withholds_texts
+    );
+    assert_eq!(outputs(&lineage, &[]), Outputs::Each(vec![None, None]));
+    let mut forbidding = last4();
+    forbidding[0].deny_predicates = true;
+    let decides = Lineage {
+        deciding: BTreeSet::from([(ColumnId::ANY, Decides::Where)]),
+        ..Lineage::default()
+    };
+    assert!(refusal(&decides, &forbidding).0.contains("WHERE"));
 }

@@ -38,7 +38,7 @@ pub(super) enum Via {
 const SETTINGS: &str = "pg_settings";
 
 /// Types whose values are read by the server's own code alone, as `pg_input_is_valid` is given them.
-const BASE_TYPES: &[&str] = &[
+pub(super) const BASE_TYPES: &[&str] = &[
     "bigint",
     "bool",
     "boolean",
@@ -1052,7 +1052,7 @@ pub(super) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    fn of(call: Option<&'a p::FuncCall>) -> Self {
+    pub(super) fn of(call: Option<&'a p::FuncCall>) -> Self {
         let positional = call
             .filter(|call| !call.func_variadic)
             .map(|call| call.args.as_slice())
@@ -1064,7 +1064,7 @@ impl<'a> Arguments<'a> {
         Self { positional }
     }
 
-    fn count(&self) -> Option<usize> {
+    pub(super) fn count(&self) -> Option<usize> {
         self.positional.map(<[Node]>::len)
     }
 
@@ -1089,7 +1089,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// The relation that a literal names, as `regclass` would read it.
-    fn relation(&self, index: usize) -> Option<Name> {
+    pub(super) fn relation(&self, index: usize) -> Option<Name> {
         let argument = self.at(index)?;
         let text = match &argument.node {
             Some(NodeEnum::TypeCast(cast)) if type_is(cast, "regclass") => {
