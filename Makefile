@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress test-crash fuzz bench bench-instructions lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress test-crash fuzz bench bench-instructions bench-mask lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
 	@echo "make bench-instructions  what decoding, judging and recording cost, in instructions (valgrind)"
+	@echo "make bench-mask     how fast values are found in rows and fields, in GB/s of one core"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
 
@@ -45,6 +46,10 @@ bench: prepare-bench
 bench-instructions: prepare-bench
 	$(CARGO) build --locked --release --package benches --bin instructions
 	@INSTRUCTIONS="$$(.ci/binary release instructions)" benches/instructions.py $(BENCH)
+
+bench-mask:
+	$(CARGO) build --locked --release --package benches --bin mask
+	@"$$(.ci/binary release mask)" $(BENCH)
 
 lint: prepare-lint
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -59,16 +59,8 @@ impl Block {
         begins.then(|| Self::token_header(text, start)).flatten()
     }
 
-    /// As [`Self::token`], whatever single field header stands before it: three bytes of a length
-    /// may look like letters.
-    pub(super) fn token_after_header(text: Text<'_>, start: usize) -> Option<usize> {
-        let glued = start - text.run_back(start, 4, |byte| byte.is_ascii_alphanumeric());
-        (glued < 4)
-            .then(|| Self::token_header(text, start))
-            .flatten()
-    }
-
-    fn token_header(text: Text<'_>, start: usize) -> Option<usize> {
+    /// As [`Self::token`], whatever stands before it.
+    pub(super) fn token_header(text: Text<'_>, start: usize) -> Option<usize> {
         if !text.from(start).starts_with(b"eyJ") {
             return None;
         }

@@ -28,68 +28,91 @@ const LAYOUTS: &[&[usize]] = &[
     &[6, 13],
 ];
 
-/// A scheme: prefixes from and to, of so many digits, and the lengths that it issues.
+/// Digits of the shortest number.
+const DIGITS_MIN: usize = 12;
+
+/// Digits of the longest prefix.
+const PREFIX: u32 = 6;
+
+/// A scheme: from the lowest to the highest number that six digits begin with, and the lengths that
+/// it issues, one bit to each.
 struct Scheme {
-    digits: u32,
     from: u32,
     to: u32,
-    lengths: &'static [usize],
+    lengths: u32,
 }
 
-const fn scheme(digits: u32, from: u32, to: u32, lengths: &'static [usize]) -> Scheme {
+/// The prefixes from and to are of so many digits.
+const fn scheme(digits: u32, from: u32, to: u32, lengths: u32) -> Scheme {
+    let scale = 10u32.pow(PREFIX - digits);
     Scheme {
-        digits,
-        from,
-        to,
+        from: from * scale,
+        to: (to + 1) * scale - 1,
         lengths,
     }
 }
 
-const SIXTEEN_UP: &[usize] = &[16, 17, 18, 19];
-const TWELVE_UP: &[usize] = &[12, 13, 14, 15, 16, 17, 18, 19];
+const fn lengths(lengths: &[u32]) -> u32 {
+    let (mut bits, mut rest) = (0, lengths);
+    while let [length, tail @ ..] = rest {
+        bits |= 1 << *length;
+        rest = tail;
+    }
+    bits
+}
+
+const SIXTEEN_UP: u32 = lengths(&[16, 17, 18, 19]);
+const TWELVE_UP: u32 = lengths(&[12, 13, 14, 15, 16, 17, 18, 19]);
 
 /// The ranges of issuers in use. Left out: UATP (15 digits from 1, too much else looks so), and
 /// schemes that ended (Laser, Solo, Switch).
 const SCHEMES: &[Scheme] = &[
-    scheme(1, 4, 4, &[13, 16, 19]),             // Visa
-    scheme(2, 51, 55, &[16]),                   // Mastercard
-    scheme(4, 2221, 2720, &[16]),               // Mastercard
-    scheme(2, 34, 34, &[15]),                   // American Express
-    scheme(2, 37, 37, &[15]),                   // American Express
-    scheme(4, 6011, 6011, SIXTEEN_UP),          // Discover
-    scheme(3, 644, 649, SIXTEEN_UP),            // Discover
-    scheme(2, 65, 65, SIXTEEN_UP),              // Discover, RuPay
-    scheme(3, 300, 305, &[14, 16]),             // Diners Club
-    scheme(4, 3095, 3095, &[14, 16]),           // Diners Club
-    scheme(2, 36, 36, &[14, 16]),               // Diners Club
-    scheme(2, 38, 39, &[14, 16]),               // Diners Club
-    scheme(4, 3528, 3589, SIXTEEN_UP),          // JCB
-    scheme(2, 62, 62, SIXTEEN_UP),              // UnionPay
-    scheme(4, 8100, 8171, SIXTEEN_UP),          // UnionPay
-    scheme(4, 5018, 5018, TWELVE_UP),           // Maestro
-    scheme(4, 5020, 5020, TWELVE_UP),           // Maestro
-    scheme(4, 5038, 5038, TWELVE_UP),           // Maestro
-    scheme(4, 5893, 5893, TWELVE_UP),           // Maestro
-    scheme(4, 6304, 6304, TWELVE_UP),           // Maestro
-    scheme(4, 6759, 6759, TWELVE_UP),           // Maestro
-    scheme(4, 6761, 6763, TWELVE_UP),           // Maestro
-    scheme(4, 2200, 2204, SIXTEEN_UP),          // Mir
-    scheme(2, 60, 60, &[16]),                   // RuPay, Hipercard
-    scheme(3, 508, 508, &[16]),                 // RuPay
-    scheme(2, 82, 82, &[16]),                   // RuPay
-    scheme(4, 9792, 9792, &[16]),               // Troy
-    scheme(3, 506, 506, &[16, 18, 19]),         // Verve, Elo
-    scheme(3, 509, 509, &[16]),                 // Elo
-    scheme(4, 5041, 5041, &[16]),               // Elo
-    scheme(6, 507_865, 507_964, &[16, 18, 19]), // Verve
-    scheme(4, 5019, 5019, &[16]),               // Dankort
-    scheme(4, 8600, 8600, &[16]),               // Uzcard
-    scheme(4, 9860, 9860, &[16]),               // Humo
+    scheme(1, 4, 4, lengths(&[13, 16, 19])),             // Visa
+    scheme(2, 51, 55, lengths(&[16])),                   // Mastercard
+    scheme(4, 2221, 2720, lengths(&[16])),               // Mastercard
+    scheme(2, 34, 34, lengths(&[15])),                   // American Express
+    scheme(2, 37, 37, lengths(&[15])),                   // American Express
+    scheme(4, 6011, 6011, SIXTEEN_UP),                   // Discover
+    scheme(3, 644, 649, SIXTEEN_UP),                     // Discover
+    scheme(2, 65, 65, SIXTEEN_UP),                       // Discover, RuPay
+    scheme(3, 300, 305, lengths(&[14, 16])),             // Diners Club
+    scheme(4, 3095, 3095, lengths(&[14, 16])),           // Diners Club
+    scheme(2, 36, 36, lengths(&[14, 16])),               // Diners Club
+    scheme(2, 38, 39, lengths(&[14, 16])),               // Diners Club
+    scheme(4, 3528, 3589, SIXTEEN_UP),                   // JCB
+    scheme(2, 62, 62, SIXTEEN_UP),                       // UnionPay
+    scheme(4, 8100, 8171, SIXTEEN_UP),                   // UnionPay
+    scheme(4, 5018, 5018, TWELVE_UP),                    // Maestro
+    scheme(4, 5020, 5020, TWELVE_UP),                    // Maestro
+    scheme(4, 5038, 5038, TWELVE_UP),                    // Maestro
+    scheme(4, 5893, 5893, TWELVE_UP),                    // Maestro
+    scheme(4, 6304, 6304, TWELVE_UP),                    // Maestro
+    scheme(4, 6759, 6759, TWELVE_UP),                    // Maestro
+    scheme(4, 6761, 6763, TWELVE_UP),                    // Maestro
+    scheme(4, 2200, 2204, SIXTEEN_UP),                   // Mir
+    scheme(2, 60, 60, lengths(&[16])),                   // RuPay, Hipercard
+    scheme(3, 508, 508, lengths(&[16])),                 // RuPay
+    scheme(2, 82, 82, lengths(&[16])),                   // RuPay
+    scheme(4, 9792, 9792, lengths(&[16])),               // Troy
+    scheme(3, 506, 506, lengths(&[16, 18, 19])),         // Verve, Elo
+    scheme(3, 509, 509, lengths(&[16])),                 // Elo
+    scheme(4, 5041, 5041, lengths(&[16])),               // Elo
+    scheme(6, 507_865, 507_964, lengths(&[16, 18, 19])), // Verve
+    scheme(4, 5019, 5019, lengths(&[16])),               // Dankort
+    scheme(4, 8600, 8600, lengths(&[16])),               // Uzcard
+    scheme(4, 9860, 9860, lengths(&[16])),               // Humo
 ];
 
 /// The number whose first digit is at `start`.
 pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
-    if !begins(text, start) {
+    begins(text, start).then(|| read(text, start)).flatten()
+}
+
+/// As [`at`], whatever stands before it.
+pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
+    let first = text.run(start, DIGITS + 1, is_digit);
+    let divided = is_separator(text.at(first)) && is_digit(text.at(first + 1));
+    if first - start < DIGITS_MIN && !(divided && matches!(first - start, 4 | 6 | 8)) {
         return None;
     }
     let mut digits = [0; DIGITS];
@@ -110,15 +133,16 @@ pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
         *groups.get_mut(number)? = close - place;
         let groups = groups.get(..=number)?;
         let digits = digits.get(..count)?;
-        if (number == 0 || LAYOUTS.contains(&groups))
-            && issued(digits)
+        if digits.len() >= DIGITS_MIN
             && luhn(digits)
+            && issued(digits)
+            && (number == 0 || LAYOUTS.contains(&groups))
             && ends(text, close)
         {
             end = Some(close);
         }
         let next = text.at(close);
-        if !matches!(next, b' ' | b'-' | b'.')
+        if !is_separator(next)
             || *separator.get_or_insert(next) != next
             || !is_digit(text.at(close + 1))
         {
@@ -129,17 +153,8 @@ pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     end.map(|end| start..end)
 }
 
-/// Digits that begin at `start` or one further are a number, whatever stands before them.
-pub(super) fn is_near(text: Text<'_>, start: usize) -> bool {
-    [start, start + 1].into_iter().any(|start| {
-        let end = text.run(start, DIGITS + 1, is_digit);
-        let mut digits = [0; DIGITS];
-        for (digit, byte) in digits.iter_mut().zip(text.between(start, end)) {
-            *digit = byte - b'0';
-        }
-        let digits = digits.get(..end - start).unwrap_or_default();
-        issued(digits) && luhn(digits)
-    })
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b' ' | b'-' | b'.')
 }
 
 /// Not inside of a word, and not the fraction of a number.
@@ -162,12 +177,10 @@ fn ends(text: Text<'_>, end: usize) -> bool {
 }
 
 fn issued(digits: &[u8]) -> bool {
+    let head = digits.iter().take(usize::try_from(PREFIX).unwrap_or(0));
+    let prefix = head.fold(0, |prefix, digit| prefix * 10 + u32::from(*digit));
     SCHEMES.iter().any(|scheme| {
-        let prefix = digits
-            .iter()
-            .take(usize::try_from(scheme.digits).unwrap_or(0))
-            .fold(0, |prefix, digit| prefix * 10 + u32::from(*digit));
-        (scheme.from..=scheme.to).contains(&prefix) && scheme.lengths.contains(&digits.len())
+        (scheme.from..=scheme.to).contains(&prefix) && scheme.lengths >> digits.len() & 1 == 1
     })
 }
 

@@ -18,7 +18,8 @@ pub(super) enum Telling {
     Authorization,
 }
 
-/// A key, in lower case. Anchors are found by their heads ([`super::literal`]).
+/// The end of a key, in lower case: of `password`, `passphrase`, `credentials`, `AccountKey`,
+/// `access_key`. They are found by their heads ([`super::literal`]).
 struct Word {
     word: &'static [u8],
     telling: Telling,
@@ -29,24 +30,24 @@ const fn word(word: &'static [u8], telling: Telling) -> Word {
 }
 
 const WORDS: &[Word] = &[
-    word(b"password", Telling::Secret),
-    word(b"passwd", Telling::Secret),
-    word(b"passphrase", Telling::Secret),
-    word(b"passcode", Telling::Secret),
+    word(b"ssword", Telling::Secret),
+    word(b"sswd", Telling::Secret),
+    word(b"sphrase", Telling::Secret),
+    word(b"sscode", Telling::Secret),
     word(b"pwd", Telling::Secret),
     word(b"secret", Telling::Secret),
-    word(b"credential", Telling::Secret),
-    word(b"accountkey", Telling::Secret),
-    word(b"accesskey", Telling::Secret),
-    word(b"access_key", Telling::Secret),
-    word(b"access-key", Telling::Secret),
+    word(b"edential", Telling::Secret),
+    word(b"ntkey", Telling::Secret),
+    word(b"sskey", Telling::Secret),
+    word(b"ss_key", Telling::Secret),
+    word(b"ss-key", Telling::Secret),
     word(b"token", Telling::Token),
     word(b"apikey", Telling::Token),
     word(b"api_key", Telling::Token),
     word(b"api-key", Telling::Token),
     word(b"bearer", Telling::Token),
     word(b"sig=", Telling::Token),
-    word(b"authorization", Telling::Authorization),
+    word(b"uthorization", Telling::Authorization),
 ];
 
 /// Endings of a longer key after which the value is about the secret, not the secret.
@@ -118,7 +119,10 @@ const PLACEHOLDERS: &[&[u8]] = &[
 const KEY: usize = 40;
 
 /// Bytes of the longest value.
-pub(super) const VALUE: usize = 1024;
+const VALUE: usize = 1024;
+
+/// Bytes of a value by which it is judged.
+const JUDGED: usize = 64;
 
 /// The value next to the telling word at `start`.
 pub(super) fn after(text: Text<'_>, start: usize) -> Option<Range<usize>> {
@@ -135,7 +139,7 @@ pub(super) fn after(text: Text<'_>, start: usize) -> Option<Range<usize>> {
         place = scheme(text, place)?;
     }
     let (value, quoted) = value(text, place);
-    let written = text.between(value.start, value.end);
+    let written = text.between(value.start, value.end.min(value.start + JUDGED));
     tells(written, word.telling, quoted).then_some(value)
 }
 
@@ -240,10 +244,18 @@ fn value(text: Text<'_>, place: usize) -> (Range<usize>, bool) {
     (start..end.min(text.len()), true)
 }
 
+/// What ends a value that has no quotes around it.
+fn stops(byte: u8) -> bool {
+    matches!(byte, 0 | b'\t'..=b'\r' | b' ')
+        || matches!(
+            byte,
+            b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b';' | b'|' | b'\\'
+        )
+        || matches!(byte, b'(' | b')' | b'[' | b']' | b'{' | b'}')
+}
+
 /// The end of a value that has no quotes around it. `&` ends it before the next field of a form.
 fn unquoted_end(text: Text<'_>, start: usize) -> usize {
-    let stops =
-        |byte: u8| byte.is_ascii_whitespace() || byte == 0 || b"\"'`<>,;|()[]{}\\".contains(&byte);
     let mut end = start;
     while end - start < VALUE && !stops(text.at(end)) {
         if text.at(end) == b'&' {

@@ -9,8 +9,9 @@ use super::text::Text;
 /// Letters and digits of the longest number.
 const LONGEST: usize = 34;
 
-/// Countries of the registry, and of the experimental list that banks use, with their lengths.
-const COUNTRIES: &[(&[u8; 2], usize)] = &[
+/// Countries of the registry, and of the experimental list that banks use, with their lengths; in
+/// order.
+const COUNTRIES: &[(&[u8; 2], u8)] = &[
     (b"AD", 24),
     (b"AE", 23),
     (b"AL", 28),
@@ -131,16 +132,12 @@ pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
 
 /// As [`at`], whatever stands before it.
 pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
-    let country = [
-        text.at(start).to_ascii_uppercase(),
-        text.at(start + 1).to_ascii_uppercase(),
-    ];
-    let (_, length) = COUNTRIES.iter().find(|(code, _)| **code == country)?;
+    let length = length_of(text.at(start), text.at(start + 1))?;
     let mut letters = [0; LONGEST];
     let mut place = start;
     let separator = text.at(start + 4);
     let grouped = matches!(separator, b' ' | b'-');
-    for (number, letter) in letters.iter_mut().take(*length).enumerate() {
+    for (number, letter) in letters.iter_mut().take(length).enumerate() {
         if grouped && number > 0 && number.is_multiple_of(4) {
             if text.at(place) != separator {
                 return None;
@@ -153,8 +150,16 @@ pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
         }
         place += 1;
     }
-    let valid = !text.at(place).is_ascii_alphanumeric() && checks(letters.get(..*length)?);
+    let valid = !text.at(place).is_ascii_alphanumeric() && checks(letters.get(..length)?);
     valid.then_some(start..place)
+}
+
+/// The length of the numbers of a country.
+fn length_of(first: u8, second: u8) -> Option<usize> {
+    let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];
+    let place = COUNTRIES.binary_search_by_key(&country, |(code, _)| **code);
+    let (_, length) = COUNTRIES.get(place.ok()?)?;
+    Some(usize::from(*length))
 }
 
 /// The country and check digits move to the end, letters count from 10, and the remainder is 1.
@@ -203,6 +208,11 @@ mod tests {
             "DE89 3704 0044 0532 0130 00.",
             Some("DE89 3704 0044 0532 0130 00"),
         );
+    }
+
+    #[test]
+    fn countries_are_in_order() {
+        assert!(COUNTRIES.is_sorted_by_key(|(code, _)| **code));
     }
 
     #[test]

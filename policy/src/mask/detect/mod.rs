@@ -206,7 +206,7 @@ impl DetectorSet {
             iban: wants(&[Kind::Iban]),
             addresses: wants(&[Kind::Ipv4, Kind::Ipv6]),
             phone: wants(&[Kind::Phone]),
-            runs: wants(&[Kind::ApiKey]),
+            runs: wants(&[Kind::ApiKey, Kind::Jwt]),
         };
         self.literals = Literals::of(self.kinds)?;
         if !words.is_empty() {

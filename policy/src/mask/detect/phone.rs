@@ -130,6 +130,11 @@ pub(super) fn grouped(text: Text<'_>, start: usize) -> Option<Range<usize>> {
             _ => None,
         };
     }
+    read(text, start)
+}
+
+/// As [`grouped`], whatever stands before it.
+pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     north_american(text, start).or_else(|| national(text, start))
 }
 

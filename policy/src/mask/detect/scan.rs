@@ -17,6 +17,9 @@ use super::{
 /// Bytes of the shortest value that has a form: `a@b.io`.
 const SHORTEST: usize = 6;
 
+/// Bytes of a field's header that may look like text: fields of 16 MiB and more are streamed.
+const HEADER: usize = 3;
+
 /// Digits before an anchor, in the group that it lies in.
 const GROUP: usize = 20;
 
@@ -92,6 +95,12 @@ impl Scanner {
     }
 }
 
+/// Pairs of digits with the same byte between them: a time has several.
+fn is_evenly_divided(text: Text<'_>, start: usize) -> bool {
+    let separator = text.at(start + 2);
+    separator == text.at(start + 5) && separator == text.at(start + 8)
+}
+
 /// Sorts, and makes one of those that overlap.
 pub(super) fn merge(found: &mut Vec<Match>) {
     if found.len() < 2 {
@@ -160,6 +169,28 @@ impl Blocks {
     }
 }
 
+impl Reach {
+    /// The block that begins at `start` as `body` says, as far as `end`. One inside of another ends
+    /// where that does.
+    fn open(
+        &mut self,
+        block: Block,
+        text: Text<'_>,
+        start: usize,
+        end: usize,
+        body: impl FnOnce() -> Option<usize>,
+    ) -> Option<Range<usize>> {
+        if start < self.end {
+            return None;
+        }
+        let body = body()?;
+        let (stop, over) = block.extent(text, body, end.max(body));
+        self.end = stop;
+        self.open = !over;
+        Some(start..stop)
+    }
+}
+
 impl DetectorSet {
     /// How many of the first bytes of `bytes` certainly end before any value begins: a value that
     /// lies in `bytes`, or in any part of them, ends behind that place.
@@ -173,7 +204,7 @@ impl DetectorSet {
             return 0;
         }
         /// Bytes that all searches look at before the next are looked at: still in the cache.
-        const PIECE: usize = 4096;
+        const PIECE: usize = 8192 - 64;
         let text = Text(bytes);
         let mut start = 0;
         while start < bytes.len() {
@@ -245,16 +276,16 @@ impl DetectorSet {
     /// A shape that may belong to a value, whatever stands before it.
     fn suspects(&self, text: Text<'_>, at: usize, shape: Shape) -> bool {
         let wants = |kind| self.kinds.contains(kind);
-        let divides = |byte: u8| matches!(byte, b' ' | b'-' | b'.' | b'/');
         match shape {
-            Shape::Digits => {
-                (wants(Kind::PaymentCard) && card::is_near(text, at))
-                    || (wants(Kind::Phone) && (text.at(at) == b'0' || text.at(at + 1) == b'0'))
-            }
-            Shape::Groups => {
-                let end = text.run(at, 16, |byte| is_digit(byte) || divides(byte));
-                let digits = text.between(at, end).iter().filter(|byte| is_digit(**byte));
-                divides(text.at(at + 3)) && digits.count() >= 8
+            Shape::Pairs if !is_evenly_divided(text, at) => false,
+            Shape::Digits | Shape::Groups | Shape::Pairs => {
+                // The last bytes of a header may be digits, and so glued to the first of a field;
+                // its first byte is NUL.
+                let group = text.run_back(at, GROUP, is_digit);
+                (group..=at.min(group + HEADER)).any(|start| {
+                    (start == group || text.before(start.saturating_sub(HEADER)) == 0)
+                        && self.suspects_number(text, start)
+                })
             }
             Shape::Iban => iban::read(text, at).is_some(),
             Shape::Dotted | Shape::Colons => true,
@@ -265,23 +296,26 @@ impl DetectorSet {
                 let digits = text.between(at, end).iter().filter(|byte| is_digit(**byte));
                 digits.count() >= 8
             }
-            Shape::Pairs => {
-                let separator = text.at(at + 2);
-                (text.at(at) == b'0' || text.before(at) == b'0')
-                    && [5, 8]
-                        .iter()
-                        .all(|offset| text.at(at + offset) == separator)
+            Shape::Run => {
+                (wants(Kind::ApiKey) && key::is_near(text, at))
+                    || (wants(Kind::Jwt)
+                        && (at..=at + HEADER).any(|at| Block::token_header(text, at).is_some()))
             }
-            Shape::Run => key::is_near(text, at),
         }
+    }
+
+    fn suspects_number(&self, text: Text<'_>, start: usize) -> bool {
+        let wants = |kind| self.kinds.contains(kind);
+        (wants(Kind::PaymentCard) && card::read(text, start).is_some())
+            || (wants(Kind::UsSsn)
+                && (ssn::read(text, start).is_some() || ssn::bare(text, start).is_some()))
+            || (wants(Kind::Phone) && phone::read(text, start).is_some())
     }
 
     fn suspects_literal(&self, text: Text<'_>, at: usize, literal: Literal) -> bool {
         match literal {
             Literal::Pem => Block::pem(text, at).is_some(),
-            Literal::Token => Block::token_after_header(text, at).is_some(),
             Literal::Telling => credential::after(text, at).is_some(),
-            Literal::Ssn => ssn::after_word(text, at).is_some(),
             Literal::Key => true,
         }
     }
@@ -335,7 +369,7 @@ impl DetectorSet {
         if self.shapes.any() {
             // Nothing breaks off.
             let _ = sieve::anchors(text.0, within.clone(), self.shapes, |at, shape| {
-                self.judge_shape(text, at, shape, &mut on_kind);
+                self.judge_shape(text, at, shape, within.end, blocks, &mut on_kind);
                 ControlFlow::<()>::Continue(())
             });
         }
@@ -371,9 +405,12 @@ impl DetectorSet {
         text: Text<'_>,
         at: usize,
         shape: Shape,
+        end: usize,
+        blocks: &mut Blocks,
         on: &mut impl FnMut(Kind, Option<Range<usize>>),
     ) {
         match shape {
+            Shape::Pairs if !is_evenly_divided(text, at) => {}
             Shape::Digits | Shape::Groups | Shape::Pairs => {
                 let start = text.run_back(at, GROUP, is_digit);
                 if is_digit(text.before(start)) {
@@ -384,6 +421,7 @@ impl DetectorSet {
                 }
                 if self.kinds.contains(Kind::UsSsn) {
                     on(Kind::UsSsn, ssn::at(text, start));
+                    on(Kind::UsSsn, ssn::announced(text, start));
                 }
                 if self.kinds.contains(Kind::Phone) {
                     on(Kind::Phone, phone::grouped(text, start));
@@ -401,7 +439,18 @@ impl DetectorSet {
                 }
             }
             Shape::Plus => on(Kind::Phone, phone::after_sign(text, at)),
-            Shape::Run => on(Kind::ApiKey, key::around(text, at)),
+            Shape::Run => {
+                if self.kinds.contains(Kind::ApiKey) {
+                    on(Kind::ApiKey, key::around(text, at));
+                }
+                if self.kinds.contains(Kind::Jwt) {
+                    // The letter of an escape is glued to the token.
+                    let start = at + usize::from(text.before(at) == b'\\');
+                    let body = || Block::token(text, start);
+                    let token = &mut blocks.token;
+                    on(Kind::Jwt, token.open(Block::Token, text, start, end, body));
+                }
+            }
         }
     }
 
@@ -413,37 +462,13 @@ impl DetectorSet {
         blocks: &mut Blocks,
         on: &mut impl FnMut(Kind, Option<Range<usize>>),
     ) {
-        let mut open = |reach: &mut Reach, block: Block, kind, body: Option<usize>| {
-            // A block inside of another ends where that does.
-            if at < reach.end {
-                return;
-            }
-            if let Some(body) = body {
-                let (stop, over) = block.extent(text, body, end.max(body));
-                on(kind, Some(at..stop));
-                reach.end = stop;
-                reach.open = !over;
-            }
-        };
         match literal {
             Literal::Pem => {
-                open(
-                    &mut blocks.pem,
-                    Block::Pem,
-                    Kind::PrivateKey,
-                    Block::pem(text, at),
-                );
-            }
-            Literal::Token => {
-                open(
-                    &mut blocks.token,
-                    Block::Token,
-                    Kind::Jwt,
-                    Block::token(text, at),
-                );
+                let body = || Block::pem(text, at);
+                let span = blocks.pem.open(Block::Pem, text, at, end, body);
+                on(Kind::PrivateKey, span);
             }
             Literal::Telling => on(Kind::Credential, credential::after(text, at)),
-            Literal::Ssn => on(Kind::UsSsn, ssn::after_word(text, at)),
             Literal::Key => on(Kind::ApiKey, key::at(text, at)),
         }
     }

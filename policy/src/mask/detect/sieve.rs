@@ -11,7 +11,7 @@ use wide::u8x16;
 /// What a place looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Ten digits or more begin here.
+    /// Nine digits or more begin here.
     Digits,
     /// Three digits, a byte that is none, three digits; or 3-2-4.
     Groups,
@@ -102,7 +102,7 @@ fn sift<const ADDRESSES: bool, const PHONE: bool, B>(
             found.each(live, |bit, shape| on(start + bit, shape))?;
         }
         before = Edge {
-            digits: found.ten >> (STEP - 1) & 1,
+            digits: found.nine >> (STEP - 1) & 1,
             run: found.sixteen >> (STEP - 1) & 1,
         };
         start += STEP;
@@ -183,7 +183,7 @@ impl Classes {
         let two = d & d >> 1;
         let three = two & d >> 2;
         let four = two & two >> 2;
-        let ten = four & four >> 4 & two >> 8;
+        let nine = four & four >> 4 & d >> 8;
         let other = !d;
         let split = three & other >> 3;
         let groups = split & (three >> 4 | (two >> 4 & other >> 6 & four >> 7));
@@ -214,9 +214,9 @@ impl Classes {
         }
 
         Forms {
-            ten,
+            nine,
             sixteen,
-            digits: ten & !(ten << 1 | before.digits) & digits,
+            digits: nine & !(nine << 1 | before.digits) & digits,
             groups: groups & digits,
             iban: country & (whole | grouped) & iban,
             dotted,
@@ -239,8 +239,8 @@ fn bits(mask: u8x16) -> u64 {
 }
 
 struct Forms {
-    /// Ten digits from here, at every digit of a longer run.
-    ten: u64,
+    /// Nine digits from here, at every digit of a longer run.
+    nine: u64,
     sixteen: u64,
     digits: u64,
     groups: u64,

@@ -14,16 +14,21 @@ const BARE: usize = 9;
 
 /// The number whose first digit is at `start`, in groups.
 pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
+    let tail = text.before(start) == b'-' && text.before(start - 1).is_ascii_alphanumeric();
+    (text.opens_after_letters(start) && !tail)
+        .then(|| read(text, start))
+        .flatten()
+}
+
+/// As [`at`], whatever stands before it.
+pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     let separator = text.at(start + 3);
     if !matches!(separator, b'-' | b' ') || text.at(start + 6) != separator {
         return None;
     }
     let end = start + GROUPED;
-    let glued = |byte: u8, beyond: u8| byte == b'-' && beyond.is_ascii_alphanumeric();
-    let alone = text.opens_after_letters(start)
-        && !text.at(end).is_ascii_alphanumeric()
-        && !glued(text.at(end), text.at(end + 1))
-        && !glued(text.before(start), text.before(start.saturating_sub(1)));
+    let tail = text.at(end) == b'-' && text.at(end + 1).is_ascii_alphanumeric();
+    let alone = !text.at(end).is_ascii_alphanumeric() && !tail;
     let valid = is_issued(
         text.between(start, start + 3),
         text.between(start + 4, start + 6),
@@ -32,11 +37,17 @@ pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     (alone && valid).then_some(start..end)
 }
 
-/// Nine digits at `start`, of which a word before them says what they are.
-fn bare(text: Text<'_>, start: usize) -> Option<Range<usize>> {
+/// Nine digits at `start`, where a word not far before them says what they are.
+pub(super) fn announced(text: Text<'_>, start: usize) -> Option<Range<usize>> {
+    text.opens(start).then(|| bare(text, start)).flatten()
+}
+
+/// As [`announced`], whatever stands right before them.
+pub(super) fn bare(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     let end = text.run(start, BARE + 1, is_digit);
     let valid = end - start == BARE
         && !text.at(end).is_ascii_alphanumeric()
+        && is_announced(text, start)
         && is_issued(
             text.between(start, start + 3),
             text.between(start + 3, start + 5),
@@ -45,14 +56,16 @@ fn bare(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     valid.then_some(start..end)
 }
 
-/// The number that the word at `word` announces: nine digits not far behind it.
-pub(super) fn after_word(text: Text<'_>, word: usize) -> Option<Range<usize>> {
-    /// Bytes between the word and the number.
-    const GAP: usize = 40;
-    let start = text.run(word, GAP, |byte| {
-        byte.is_ascii_alphabetic() || b" _:=\"'#.-\\>|\t".contains(&byte)
-    });
-    text.opens(start).then(|| bare(text, start)).flatten()
+fn is_announced(text: Text<'_>, start: usize) -> bool {
+    /// Bytes before the number in which the word stands.
+    const NEAR: usize = 40;
+    let before = text.between(start.saturating_sub(NEAR), start);
+    let says = |word: &[u8]| {
+        before
+            .windows(word.len())
+            .any(|window| window.eq_ignore_ascii_case(word))
+    };
+    says(b"ssn") || says(b"social sec") || says(b"social_sec")
 }
 
 fn is_issued(area: &[u8], group: &[u8], serial: &[u8]) -> bool {
@@ -78,7 +91,8 @@ mod tests {
         check("123-45-6789", 0, true);
         check("123 45 6789", 0, true);
         check("SSN 899-99-9999.", 4, true);
-        assert!(bare(Text(b"123456789"), 0).is_some());
+        assert!(announced(Text(b"ssn: 123456789"), 5).is_some());
+        assert!(announced(Text(b"123456789"), 0).is_none());
     }
 
     #[test]
@@ -101,6 +115,6 @@ mod tests {
         check("9-123-45-6789", 2, false);
         check("123-45 6789", 0, false);
         check("a1123-45-6789", 2, false);
-        assert!(bare(Text(b"1234567890"), 0).is_none());
+        assert!(announced(Text(b"ssn: 1234567890"), 5).is_none());
     }
 }

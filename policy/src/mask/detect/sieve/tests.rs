@@ -51,7 +51,7 @@ fn spelled(bytes: &[u8]) -> Vec<(usize, Shape)> {
                 found.push((at, shape));
             }
         };
-        on(Shape::Digits, starts(at, "9999999999"));
+        on(Shape::Digits, starts(at, "999999999"));
         on(
             Shape::Groups,
             looks(bytes, at, "999x999") || looks(bytes, at, "999x99x9999"),
