@@ -146,20 +146,20 @@ fn large() -> usize {
 const GROWTH_MAX: usize = 64 << 20;
 
 /// An appliance of which the most memory that it ever had is known.
-struct Measured {
-    appliance: Appliance,
+pub struct Measured {
+    pub appliance: Appliance,
     before: usize,
 }
 
 impl Measured {
-    fn new(appliance: Appliance) -> Self {
+    pub fn new(appliance: Appliance) -> Self {
         // What sessions need in any case is there by now.
         appliance.login("claude", "analysts").value("select 1");
         let before = peak(&appliance);
         Self { appliance, before }
     }
 
-    fn check(&self) {
+    pub fn check(&self) {
         let growth = peak(&self.appliance) - self.before;
         assert!(growth < GROWTH_MAX, "memory grew by {growth} bytes");
     }

@@ -237,18 +237,26 @@ impl Wire {
 
     /// The tag of the next message and how often its body holds `byte`; the body is not kept.
     pub fn receive_counting(&mut self, byte: u8) -> (char, usize) {
+        let (tag, counts) = self.receive_counting_all(&[byte]);
+        (tag, counts[0])
+    }
+
+    /// The same for several bytes.
+    pub fn receive_counting_all(&mut self, bytes: &[u8]) -> (char, Vec<usize>) {
         let mut head = [0; 5];
         self.read(&mut head).unwrap();
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         let mut left = usize::try_from(length - 4).unwrap();
-        let (mut part, mut count) = (vec![0; 1 << 20], 0);
+        let (mut part, mut counts) = (vec![0; 1 << 20], vec![0; bytes.len()]);
         while left > 0 {
             let end = left.min(part.len());
             self.read(&mut part[..end]).unwrap();
-            count += part[..end].iter().filter(|b| **b == byte).count();
+            for (count, byte) in counts.iter_mut().zip(bytes) {
+                *count += part[..end].iter().filter(|b| *b == byte).count();
+            }
             left -= end;
         }
-        (char::from(head[0]), count)
+        (char::from(head[0]), counts)
     }
 
     /// Sends one message with `fill` so many times between `head` and `tail`, in pieces.

@@ -13,6 +13,7 @@ pub(crate) use functions::is_catalogue_relation;
 pub use nodes::{Handling, NODES};
 pub(crate) use postgres::Shape;
 pub use profile::{
-    Batch, By, Change, ColumnUse, CopyStream, Effect, FunctionName, Name, NamedStatementEffect,
-    Object, Reason, Schema, Scope, SettingChange, StatementProfile, TransactionControl,
+    Batch, By, Change, ColumnUse, CopyLayout, CopyStream, Effect, FunctionName, Name,
+    NamedStatementEffect, Object, Reason, Schema, Scope, SettingChange, StatementProfile,
+    TransactionControl,
 };

@@ -3,6 +3,7 @@
 //! Judges nothing and resolves no names: that needs the session, and is done in `decide`.
 
 mod condition;
+mod copy;
 mod definition;
 mod lineage;
 mod literals;

@@ -308,8 +308,28 @@ pub enum TransactionControl {
 }
 
 /// COPY between server and client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyStream {
     FromStdin,
-    ToStdout,
+    /// `None` where it is not known how the data is written.
+    ToStdout(Option<CopyLayout>),
+}
+
+/// How the data of a COPY is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyLayout {
+    Text {
+        delimiter: u8,
+        null: String,
+        /// The first line has the names of the columns.
+        header: bool,
+    },
+    Csv {
+        delimiter: u8,
+        quote: u8,
+        escape: u8,
+        null: String,
+        header: bool,
+    },
+    Binary,
 }

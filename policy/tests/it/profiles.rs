@@ -2,8 +2,8 @@
 
 use policy::class::{Class, ClassSet};
 use policy::sql::{
-    By, Change, CopyStream, Handling, NODES, NamedStatementEffect, Scope, StatementProfile,
-    TransactionControl,
+    By, Change, CopyLayout, CopyStream, Handling, NODES, NamedStatementEffect, Scope,
+    StatementProfile, TransactionControl,
 };
 
 use crate::support::batch;
@@ -415,6 +415,53 @@ fn secrets_are_found_by_the_servers_own_scanner() {
     assert_eq!(found, ["'geheim'"]);
 }
 
+fn text(delimiter: u8, null: &str, header: bool) -> CopyLayout {
+    CopyLayout::Text {
+        delimiter,
+        null: null.to_owned(),
+        header,
+    }
+}
+
+#[test]
+fn the_layout_of_copied_data_is_known() {
+    let csv = |delimiter: u8, quote: u8, escape: u8, header: bool| CopyLayout::Csv {
+        delimiter,
+        quote,
+        escape,
+        null: String::new(),
+        header,
+    };
+    let cases = [
+        ("", Some(text(b'\t', "\\N", false))),
+        (
+            "(delimiter '|', null 'x', header)",
+            Some(text(b'|', "x", true)),
+        ),
+        ("with delimiter '|' null 'x'", Some(text(b'|', "x", false))),
+        ("csv", Some(csv(b',', b'"', b'"', false))),
+        ("csv header", Some(csv(b',', b'"', b'"', true))),
+        (
+            "(format csv, quote '''', header false)",
+            Some(csv(b',', b'\'', b'\'', false)),
+        ),
+        (
+            r"(format 'csv', delimiter e'\t', escape '\', header on, force_quote *)",
+            Some(csv(b'\t', b'"', b'\\', true)),
+        ),
+        ("(format binary)", Some(CopyLayout::Binary)),
+        ("(encoding 'UTF8')", Some(text(b'\t', "\\N", false))),
+        ("(encoding 'SJIS')", None),
+        ("(format parquet)", None),
+        ("(delimiter '||')", None),
+        ("(unheard_of)", None),
+    ];
+    for (options, expected) in cases {
+        let copy = only(&format!("COPY t TO STDOUT {options}")).copy;
+        assert_eq!(copy, Some(CopyStream::ToStdout(expected)), "{options}");
+    }
+}
+
 #[test]
 fn transactions_copies_and_opaque_code_are_reported() {
     for (text, expected) in [
@@ -437,7 +484,7 @@ fn transactions_copies_and_opaque_code_are_reported() {
     assert_eq!(only("COPY a FROM STDIN").copy, Some(CopyStream::FromStdin));
     assert_eq!(
         only("COPY (SELECT 1) TO STDOUT").copy,
-        Some(CopyStream::ToStdout)
+        Some(CopyStream::ToStdout(Some(text(b'\t', "\\N", false))))
     );
     assert_eq!(only("COPY a FROM '/x'").copy, None);
     for (text, opaque) in [

@@ -152,6 +152,15 @@ impl CopyRewriter {
         }
     }
 
+    /// Whether everything that came belongs to whole rows.
+    #[must_use]
+    pub fn is_between_rows(&self) -> bool {
+        match &self.0 {
+            Rewriter::Lines(lines) => lines.is_between_rows(),
+            Rewriter::Binary(binary) => binary.is_complete(),
+        }
+    }
+
     /// Says that the target sent CopyDone.
     ///
     /// # Errors

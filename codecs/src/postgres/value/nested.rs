@@ -525,17 +525,17 @@ struct Item<'t> {
 
 impl<'t> Item<'t> {
     fn array_element(value: &'t [u8], start: usize) -> Result<Self, Malformed> {
-        Self::take(value, start, [b'{', b'}'], false)
+        Self::take(value, start, b'}', false)
     }
 
     fn record_field(value: &'t [u8], start: usize) -> Result<Self, Malformed> {
-        Self::take(value, start, [b'(', b')'], true)
+        Self::take(value, start, b')', true)
     }
 
     fn take(
         value: &'t [u8],
         start: usize,
-        [open, close]: [u8; 2],
+        close: u8,
         quotes_double: bool,
     ) -> Result<Self, Malformed> {
         let is_quoted = value.get(start) == Some(&b'"');
@@ -559,8 +559,7 @@ impl<'t> Item<'t> {
                 b',' => break,
                 byte if *byte == close => break,
                 // The server quotes what has them.
-                b'"' | b'\\' => return Err(Malformed::NotText),
-                byte if *byte == open => return Err(Malformed::NotText),
+                b'"' | b'\\' | b'{' | b'(' => return Err(Malformed::NotText),
                 _ => {}
             }
             position += 1;

@@ -1,9 +1,8 @@
 //! Addresses: `inet` and `cidr`.
 
-// Addresses alone: sockets are in `std`.
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::text::append;
 use crate::postgres::frontend::Format;
 use crate::wire::{Malformed, Reader};
 
@@ -34,11 +33,12 @@ pub(super) fn write_text(value: &[u8], format: Format, out: &mut Vec<u8>) -> Res
         }
     };
     reader.finish()?;
-    if bits == bits_max {
-        append(format_args!("{address}"), out);
+    let written = if bits == bits_max {
+        write!(out, "{address}")
     } else {
-        append(format_args!("{address}/{bits}"), out);
-    }
+        write!(out, "{address}/{bits}")
+    };
+    debug_assert!(written.is_ok(), "a vector takes what is written to it");
     Ok(())
 }
 

@@ -913,7 +913,7 @@ impl<'l> Walker<'l> {
             self.copy = Some(if *is_from {
                 CopyStream::FromStdin
             } else {
-                CopyStream::ToStdout
+                CopyStream::ToStdout(super::copy::layout(options))
             });
         }
         self.each(attlist, Via::Query);

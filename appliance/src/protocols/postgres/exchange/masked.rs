@@ -236,6 +236,16 @@ impl Exchange {
         Ok(seen.into())
     }
 
+    /// The same for the rest of a message that is too long to be held.
+    pub(super) fn mask_rest(&mut self, piece: &BackendPiece<'_>) -> Result<Fate, Fault> {
+        let (Some(masking), BackendPiece::Fragment(fragment)) = (&mut self.masking, piece) else {
+            return Ok(Fate::Pass);
+        };
+        Ok(masking
+            .goes_on(fragment, &mut self.scratch_for_agent)?
+            .into())
+    }
+
     /// The same for what answers no request.
     pub(super) fn mask_words(&mut self, piece: &BackendPiece<'_>) -> Result<Fate, Fault> {
         let (Some(masking), BackendPiece::Message(decoded)) = (&self.masking, piece) else {

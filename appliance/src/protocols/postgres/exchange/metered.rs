@@ -21,7 +21,7 @@ use crate::protocols::postgres::refuse::Refused;
 #[derive(Default)]
 pub(super) struct Cuts {
     /// The agent has had its error: nothing more up to `ReadyForQuery`.
-    is_silent: bool,
+    pub(super) is_silent: bool,
     /// The request that was cancelled since it ran too long.
     too_slow: Option<u64>,
     /// The target is to be told to stop.

@@ -57,6 +57,12 @@ use target::Held;
 /// agent is simply not read until answers arrive.
 const PIPELINE_MAX: usize = 4096;
 
+/// Longest row of a session with masks that is held whole.
+///
+/// Bytes. In a longer one what is masked must keep its length, which not every type can; and it is
+/// what such a session may have in memory besides.
+const MASKED_ROW_BYTES: u32 = 1 << 20;
+
 /// Most prepared statements, and most portals, of one session.
 ///
 /// Count. Each holds its text and profile on the shard. A driver's statement cache
@@ -315,7 +321,14 @@ impl Exchange {
             occasion: opened.occasion,
             classifier: opened.classifier,
             frontend,
-            backend: BackendDecoder::new(limits),
+            backend: BackendDecoder::new(codecs::Limits {
+                stream_above_bytes: if masking.is_some() {
+                    limits.stream_above_bytes.max(MASKED_ROW_BYTES)
+                } else {
+                    limits.stream_above_bytes
+                },
+                ..limits
+            }),
             pipeline: Pipeline::new(TransactionStatus::Idle),
             last_request: 0,
             statements: Names::default(),

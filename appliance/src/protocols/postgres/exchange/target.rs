@@ -104,9 +104,7 @@ impl Exchange {
             }
             self.agent_is_mid_message = match &piece {
                 BackendPiece::Message(_) => false,
-                BackendPiece::Fragment(fragment) => {
-                    !fragment.last && !matches!(fate, Fate::Swallow)
-                }
+                BackendPiece::Fragment(fragment) => !fragment.last && !self.swallows_fragment,
             };
             match fate {
                 Fate::Pass if self.held.dropped == 0 => {
@@ -158,11 +156,10 @@ impl Exchange {
         let Some(event) = piece.event() else {
             // The rest of a message whose beginning decided.
             self.meter_rest(piece);
-            return Ok(if self.swallows_fragment {
-                Fate::Swallow
-            } else {
-                Fate::Pass
-            });
+            if self.swallows_fragment {
+                return Ok(Fate::Swallow);
+            }
+            return self.mask_rest(piece);
         };
         let reply = self
             .pipeline
@@ -205,7 +202,8 @@ impl Exchange {
                 self.at_ready(status);
             }
         }
-        self.swallows_fragment = matches!(fate, Fate::Swallow);
+        // What stands for the beginning of an answer that is cut off stands for all of it.
+        self.swallows_fragment = matches!(fate, Fate::Swallow) || self.cuts.is_silent;
         Ok(fate)
     }
 

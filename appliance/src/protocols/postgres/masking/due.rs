@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use policy::mask::{MaskPlan, Outputs};
+use policy::mask::MaskPlan;
 use policy::sql::{Object, StatementProfile};
 
 use super::{Described, Plans};
@@ -55,17 +55,6 @@ pub(in crate::protocols::postgres) enum Planned {
 }
 
 impl Planned {
-    pub(super) fn is_clear(&self) -> bool {
-        match self {
-            Self::Clear => true,
-            Self::Plan(plan) => match &plan.outputs {
-                Outputs::Each(masks) => masks.iter().all(Option::is_none),
-                Outputs::All(_) => false,
-            },
-            Self::Cursor(_) | Self::Unknown => false,
-        }
-    }
-
     /// Whether what the server says meanwhile may quote what is masked.
     pub(in crate::protocols::postgres) fn withholds(&self) -> bool {
         match self {

@@ -9,8 +9,10 @@
 //! Which answer is meant is said by the number of its request. A session that no mask is about has
 //! none of this.
 
+mod copy;
 mod described;
 mod due;
+mod long;
 mod rows;
 mod session;
 mod shape;
@@ -26,17 +28,22 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use codecs::postgres::backend::{
-    ErrorFields, NotificationResponse, ParameterStatus, RowDescription,
+    CopyResponse, ErrorFields, NotificationResponse, ParameterStatus, RowDescription,
     encode_function_call_response, encode_notification_response, encode_parameter_status,
 };
+use codecs::postgres::frontend::Format;
 use codecs::postgres::pipeline::Answer;
 use codecs::postgres::{
-    Backend, BackendPiece, BackendTag, DecodeError, EncodeError, Request, TransactionStatus,
+    Backend, BackendPiece, BackendTag, DecodeError, EncodeError, Fragment, Request,
+    TransactionStatus,
 };
-use policy::mask::MaskPlan;
+use policy::mask::{ColumnMask, MaskPlan};
+use policy::sql::{CopyLayout, CopyStream};
 
+use copy::CopyOut;
 use described::Field;
 use due::{Due, Role, role};
+use long::LongRow;
 use shape::{Care, Shape};
 
 /// What is done to the answers of each statement of a text.
@@ -82,8 +89,10 @@ pub(super) struct Masking {
     /// The request whose answer is arriving.
     answering: u64,
     rows: Option<Rows>,
-    /// The data of a COPY is arriving, and none of it is masked.
-    copies: bool,
+    /// The COPY whose data is arriving.
+    copy: Option<Box<CopyOut>>,
+    /// The row that is arriving in stretches.
+    long: Option<Box<LongRow>>,
     /// What the cursors of SQL's DECLARE answer with, by name.
     ///
     /// An entry is put there when the server confirms the DECLARE. A name can not be declared twice
@@ -110,7 +119,8 @@ impl Masking {
             due: VecDeque::new(),
             answering: 0,
             rows: None,
-            copies: false,
+            copy: None,
+            long: None,
             cursors: HashMap::new(),
             withholds: false,
             clean: 0,
@@ -180,8 +190,16 @@ impl Masking {
                     self.bound();
                     Seen::AsItIs
                 }
-                Backend::CopyOutResponse(_) => self.copy(statement)?,
-                Backend::FunctionCallResponse(Some(_)) => self.result(out)?,
+                Backend::CopyOutResponse(response) => self.copy(response, statement)?,
+                Backend::CopyData(data) => self.copied(data, out)?,
+                Backend::CopyDone => match self.copy.take() {
+                    Some(copy) => {
+                        copy.finish()?;
+                        Seen::AsItIs
+                    }
+                    None => Seen::AsItIs,
+                },
+                Backend::FunctionCallResponse(Some(value)) => self.result(value, out)?,
                 Backend::ErrorResponse(fields) => {
                     self.says(BackendTag::ErrorResponse, fields, out)?
                 }
@@ -190,8 +208,6 @@ impl Masking {
                 | Backend::CloseComplete
                 | Backend::CommandComplete(_)
                 | Backend::CopyBothResponse(_)
-                | Backend::CopyData(_)
-                | Backend::CopyDone
                 | Backend::CopyInResponse(_)
                 | Backend::EmptyQueryResponse
                 | Backend::FunctionCallResponse(_)
@@ -204,13 +220,14 @@ impl Masking {
                 | Backend::PortalSuspended
                 | Backend::ReadyForQuery(_) => Seen::AsItIs,
             },
-            BackendPiece::Fragment(_) => self.fragment(statement)?,
+            BackendPiece::Fragment(fragment) => self.begins(fragment, statement, out)?,
         };
         if answer.completes_statement {
             self.statement_done(statement);
         }
         if answer.completes_request || answer.fails {
             self.rows = None;
+            self.copy = None;
             self.turn_to(answer.tag.saturating_add(1));
         }
         Ok(seen)
@@ -392,42 +409,113 @@ impl Masking {
         Ok(shape)
     }
 
-    /// A row or a result that is too long to be held.
-    fn fragment(&mut self, statement: u32) -> Result<Seen, Unmaskable> {
-        let is_clear = match self.front().map(|due| &due.of) {
-            None => true,
-            Some(Of::Query { .. } | Of::Execute { .. }) => {
-                self.copies || self.shape(statement)?.care == Care::None
-            }
-            Some(Of::Function { is_known }) => *is_known,
-            Some(Of::Describe(_) | Of::Learning(_) | Of::Bind(_)) => false,
-        };
-        if is_clear {
+    /// The first stretch of a row, result or COPY data that is too long to be held.
+    fn begins(
+        &mut self,
+        fragment: &Fragment<'_, BackendTag>,
+        statement: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        self.long = None;
+        let Some(due) = self.front() else {
             return Ok(Seen::AsItIs);
-        }
-        Err(Unmaskable::TooLong)
+        };
+        let long = match (&due.of, fragment.tag) {
+            (_, BackendTag::CopyData) if self.copy.is_none() => return Ok(Seen::AsItIs),
+            (_, BackendTag::CopyData) => return self.goes_on(fragment, out),
+            (Of::Function { is_known: true }, _) if !self.masks.detects() => {
+                return Ok(Seen::AsItIs);
+            }
+            (Of::Function { is_known: true }, _) => LongRow::value(Rc::new(Shape::of_result())),
+            (Of::Query { .. } | Of::Execute { .. }, BackendTag::DataRow) => {
+                let shape = self.shape(statement)?;
+                if shape.care == Care::None {
+                    return Ok(Seen::AsItIs);
+                }
+                LongRow::row(shape)
+            }
+            _ => return Err(Unmaskable::TooLong),
+        };
+        self.long = Some(Box::new(long));
+        let header = fragment.wire.len().saturating_sub(fragment.payload.len());
+        out.extend_from_slice(fragment.wire.get(..header).unwrap_or_default());
+        self.goes_on(fragment, out)
     }
 
-    fn copy(&mut self, statement: u32) -> Result<Seen, Unmaskable> {
-        let is_clear = !self.masks.detects()
-            && !self.masks.is_of_everything
-            && self.planned(statement).is_clear();
-        if self.front().is_none() || is_clear {
-            self.copies = true;
+    /// Any stretch, the first one included.
+    pub(super) fn goes_on(
+        &mut self,
+        fragment: &Fragment<'_, BackendTag>,
+        out: &mut Vec<u8>,
+    ) -> Result<Seen, Unmaskable> {
+        let (masks, tools) = (&self.masks, &self.tools);
+        if let Some(long) = &mut self.long {
+            long.feed(fragment.payload, masks, tools, out)?;
+            if fragment.last
+                && let Some(long) = self.long.take()
+            {
+                long.finish()?;
+            }
+            return Ok(Seen::Rewritten);
+        }
+        match &mut self.copy {
+            Some(copy) if fragment.tag == BackendTag::CopyData => {
+                copy.stretch(fragment, masks, tools, out)?;
+                Ok(Seen::Rewritten)
+            }
+            Some(_) | None => Ok(Seen::AsItIs),
+        }
+    }
+
+    fn copy(&mut self, response: &CopyResponse<'_>, statement: u32) -> Result<Seen, Unmaskable> {
+        let Some(due) = self.front() else {
+            return Ok(Seen::AsItIs);
+        };
+        let count = response.columns.len();
+        let planned = self.planned(statement);
+        let columns: Box<[ColumnMask]> = (0..count)
+            .map(|index| shape::mask(&self.masks, &planned, count, index, None))
+            .collect();
+        if !self.masks.detects() && columns.iter().all(Option::is_none) {
             return Ok(Seen::AsItIs);
         }
-        Err(Unmaskable::Copy)
+        let Some(CopyStream::ToStdout(Some(layout))) = due
+            .of
+            .profile(statement)
+            .and_then(|profile| profile.copy.as_ref())
+        else {
+            return Err(Unmaskable::Copy);
+        };
+        if (*layout == CopyLayout::Binary) != (response.format == Format::Binary) {
+            return Err(Unmaskable::Copy);
+        }
+        self.copy = Some(Box::new(CopyOut::new(layout, columns)));
+        Ok(Seen::AsItIs)
+    }
+
+    fn copied(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+        let Some(copy) = &mut self.copy else {
+            return Ok(Seen::AsItIs);
+        };
+        copy.message(data, &self.masks, &self.tools, out)?;
+        Ok(Seen::Rewritten)
     }
 
     /// The result of a function that was called by its number.
-    fn result(&self, out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+    fn result(&self, value: &[u8], out: &mut Vec<u8>) -> Result<Seen, Unmaskable> {
+        let mut other = Vec::new();
         match self.front().map(|due| &due.of) {
-            Some(Of::Function { is_known: false }) => {
+            Some(Of::Function { is_known: false }) if self.masks.by_column => {
                 encode_function_call_response(out, None)?;
-                Ok(Seen::Rewritten)
             }
-            _ => Ok(Seen::AsItIs),
+            Some(Of::Function { .. })
+                if self.masks.detects() && self.tools.redact(&self.masks, value, &mut other) =>
+            {
+                encode_function_call_response(out, Some(&other))?;
+            }
+            _ => return Ok(Seen::AsItIs),
         }
+        Ok(Seen::Rewritten)
     }
 
     /// What the statement whose answer is arriving is masked by.
@@ -448,7 +536,6 @@ impl Masking {
     /// A statement ran to its end: cursors are what it made them.
     fn statement_done(&mut self, statement: u32) {
         self.rows = None;
-        self.copies = false;
         let front = self.due.front();
         let Some(due) = front.filter(|due| due.request == self.answering) else {
             return;

@@ -3,6 +3,7 @@
 use codecs::postgres::frontend::Format;
 use codecs::postgres::value::{self, Kind, ValueType};
 use policy::mask::{ColumnMask, MaskPlan, Outputs, Transform};
+use policy::sql::lineage::ColumnId;
 
 use super::Planned;
 use super::described::{Field, ResultFormats};
@@ -35,6 +36,20 @@ pub(super) struct Column {
 }
 
 impl Shape {
+    /// The one value that a function returned, of any type.
+    pub(super) fn of_result() -> Self {
+        let column = Column {
+            mask: None,
+            is_scanned: true,
+            type_: ValueType::scalar(Kind::Text),
+            format: Format::Binary,
+        };
+        Self {
+            columns: [column].into(),
+            care: Care::Rows,
+        }
+    }
+
     /// `formats` says in which formats the columns come, where `fields` do not.
     pub(super) fn new(
         masks: &SessionMasks,
@@ -46,11 +61,7 @@ impl Shape {
             .iter()
             .enumerate()
             .map(|(index, field)| {
-                let mask = if masks.is_of_everything {
-                    Some(Transform::Redact)
-                } else {
-                    mask(planned, fields.len(), index, field)
-                };
+                let mask = mask(masks, planned, fields.len(), index, field.origin);
                 Column {
                     is_scanned: mask.is_none() && masks.detects() && may_hide(field.type_),
                     mask,
@@ -141,15 +152,23 @@ fn is_text_within(type_: ValueType) -> bool {
 }
 
 /// The stricter of what the statement and what the server say of a column.
-fn mask(planned: &Planned, columns: usize, index: usize, field: &Field) -> ColumnMask {
+pub(super) fn mask(
+    masks: &SessionMasks,
+    planned: &Planned,
+    columns: usize,
+    index: usize,
+    origin: Option<ColumnId>,
+) -> ColumnMask {
+    if masks.is_of_everything {
+        return Some(Transform::Redact);
+    }
     let plan = match planned {
         Planned::Clear => return None,
         Planned::Plan(plan) => plan,
         Planned::Cursor(_) | Planned::Unknown => return Some(Transform::Redact),
     };
     let by_statement = by_statement(plan, columns, index);
-    let by_server = field
-        .origin
+    let by_server = origin
         .and_then(|origin| plan.columns.column(origin))
         .map(|masked| masked.with.clone());
     match (by_statement, by_server) {

@@ -66,6 +66,25 @@ impl Tools {
         outcome
     }
 
+    /// The same, byte for byte: what is found is filled.
+    pub(super) fn fill(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
+        let mut buffers = self.0.borrow_mut();
+        let found = buffers
+            .scanner
+            .find(&masks.detectors, text, detect::Format::Text);
+        if found.is_empty() {
+            return false;
+        }
+        let start = out.len();
+        out.extend_from_slice(text);
+        let copied = out.get_mut(start..).unwrap_or_default();
+        for found in found {
+            let span = copied.get_mut(found.span.clone());
+            detect::fill(span.unwrap_or_default(), found.place);
+        }
+        true
+    }
+
     /// Appends `text` without the values that detectors find; nothing where there are none.
     pub(super) fn redact(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
         let mut buffers = self.0.borrow_mut();
