@@ -82,27 +82,36 @@ const REBUILT_FOR: [&str; 5] = [
 const PENDING: &[&str] = &["views", "children", "triggers", "casts", "columns"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goal {
+pub enum Goal {
     Told,
     Changed,
     /// Fails directly too.
     Unproven,
 }
 
-struct Attack {
-    name: String,
-    goal: Goal,
-    needs: Option<String>,
-    steps: Vec<String>,
+pub struct Attack {
+    pub name: String,
+    pub goal: Goal,
+    /// What stands behind the goal, such as `needs views`.
+    pub remarks: Vec<String>,
+    pub steps: Vec<String>,
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/attacks")
+impl Attack {
+    /// What follows `word` in a remark.
+    pub fn remark(&self, word: &str) -> Option<&str> {
+        let mut remarks = self.remarks.iter();
+        remarks.find_map(|remark| Some(remark.strip_prefix(word)?.trim_start()))
+    }
+}
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
 /// As `data/attacks/README.md` describes.
-fn attacks() -> Vec<Attack> {
-    let text = fs::read_to_string(folder().join("attacks.txt")).unwrap();
+pub fn attacks(file: &str) -> Vec<Attack> {
+    let text = fs::read_to_string(data().join(file)).unwrap();
     let mut attacks: Vec<Attack> = Vec::new();
     for line in text.lines() {
         let is_title = line.starts_with("-- ") && line.ends_with(']');
@@ -114,10 +123,8 @@ fn attacks() -> Vec<Attack> {
             continue;
         }
         let (name, rest) = line[3..line.len() - 1].rsplit_once(" [").unwrap();
-        let (goal, needs) = match rest.split_once("; needs ") {
-            Some((goal, needs)) => (goal, Some(needs.to_owned())),
-            None => (rest, None),
-        };
+        let mut remarks = rest.split("; ").map(str::to_owned);
+        let goal = remarks.next().unwrap();
         let goal = match goal.split(':').next().unwrap() {
             "told" => Goal::Told,
             "changed" => Goal::Changed,
@@ -129,7 +136,7 @@ fn attacks() -> Vec<Attack> {
         attacks.push(Attack {
             name,
             goal,
-            needs,
+            remarks: remarks.collect(),
             steps,
         });
     }
@@ -137,21 +144,22 @@ fn attacks() -> Vec<Attack> {
 }
 
 /// The server with its two databases: `orders`, which the appliance guards, and `direct`.
-struct World {
-    server: Server,
+pub struct World {
+    pub server: Server,
     files: PathBuf,
     victim: Option<(Wire, String)>,
 }
 
 /// What an attempt brought.
-struct Outcome {
+pub struct Outcome {
     /// Everything that the client received.
-    received: Vec<u8>,
+    pub received: Vec<u8>,
     fingerprint: String,
 }
 
 impl World {
-    fn new() -> Self {
+    /// With the database that `seed.sql` of the folder makes.
+    pub fn new(folder: &str) -> Self {
         let server = orders_server_with(Options {
             hba: vec!["host all all 127.0.0.1/32 trust".into()],
             ..Options::default()
@@ -164,10 +172,11 @@ impl World {
         server.psql("alter role svc superuser");
         server.psql("drop database orders");
         server.psql("create database pristine");
-        let seed = fs::read_to_string(folder().join("seed.sql")).unwrap();
-        server.psql_in("pristine", &seed);
-        let places = format!("insert into places values ('{}')", files.display());
-        server.psql_in("pristine", &places);
+        let seed = fs::read_to_string(data().join(folder).join("seed.sql")).unwrap();
+        server.psql_in(
+            "pristine",
+            &seed.replace("{files}", &files.display().to_string()),
+        );
         for database in ["orders", "direct"] {
             server.psql(&format!(
                 "create database {database} template pristine owner svc"
@@ -180,11 +189,11 @@ impl World {
         }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.server.port()))
     }
 
-    fn admin(&self, database: &str) -> Wire {
+    pub fn admin(&self, database: &str) -> Wire {
         let mut admin = Wire::login(self.address(), SUPERUSER, database, "");
         // An attempt that holds a table up has changed something.
         admin.query("set lock_timeout = '100ms'");
@@ -192,7 +201,7 @@ impl World {
     }
 
     /// Another session, that an attempt may end.
-    fn victim(&mut self, admin: &mut Wire) -> &str {
+    pub fn victim(&mut self, admin: &mut Wire) -> &str {
         let alive = "select count(*) from pg_stat_activity where application_name = 'victim'";
         if admin.value(alive) == "0" {
             let parameters = [
@@ -214,7 +223,7 @@ impl World {
         let busy = "select count(*) from pg_stat_activity
             where usename = 'svc' and state = 'active' and backend_type = 'client backend'";
         wait_until("statements to end", || admin.value(busy) == "0");
-        let query = fs::read_to_string(folder().join("fingerprint.sql")).unwrap();
+        let query = fs::read_to_string(data().join("attacks/fingerprint.sql")).unwrap();
         let answer = admin.query(&query);
         let mut lines: Vec<String> = answer
             .iter()
@@ -247,21 +256,7 @@ impl World {
         admin: &mut Wire,
         login: impl Fn(&[(&str, &str)]) -> Result<Wire, Message>,
     ) -> Outcome {
-        let victim = self.victim(admin).to_owned();
-        let steps: Vec<String> = attack
-            .steps
-            .iter()
-            .map(|step| {
-                step.replace("{files}", &self.files.display().to_string())
-                    .replace(
-                        "{secret}",
-                        &self.server.directory().join("secret").display().to_string(),
-                    )
-                    .replace("{port}", &self.server.port().to_string())
-                    .replace("{victim}", &victim)
-                    .replace("{database}", database)
-            })
-            .collect();
+        let steps = self.steps(attack, database, admin);
         let (parameters, steps) = match steps.split_first() {
             Some((first, rest)) if first.starts_with("!startup ") => (first.as_str(), rest),
             _ => ("!startup ", steps.as_slice()),
@@ -281,13 +276,7 @@ impl World {
         let received;
         let session = match login(&parameters) {
             Ok(wire) => {
-                let mut session = Session {
-                    wire,
-                    received: Vec::new(),
-                    in_copy: false,
-                    at_rest: true,
-                    open: true,
-                };
+                let mut session = Session::new(wire, Mode::Simple);
                 for step in steps {
                     session.take(step, admin);
                 }
@@ -306,12 +295,37 @@ impl World {
             fingerprint,
         }
     }
+
+    /// The steps with what only a running test knows.
+    pub fn steps(&mut self, attack: &Attack, database: &str, admin: &mut Wire) -> Vec<String> {
+        let victim = self.victim(admin).to_owned();
+        let secret = self.server.directory().join("secret");
+        let steps = attack.steps.iter().map(|step| {
+            step.replace("{files}", &self.files.display().to_string())
+                .replace("{secret}", &secret.display().to_string())
+                .replace("{port}", &self.server.port().to_string())
+                .replace("{victim}", &victim)
+                .replace("{database}", database)
+        });
+        steps.collect()
+    }
+}
+
+/// How the lines that are SQL are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Simple,
+    /// By the extended protocol, with results as text or in binary.
+    Extended {
+        binary: bool,
+    },
 }
 
 /// A connection that an attempt is made on.
-struct Session {
+pub struct Session {
     wire: Wire,
-    received: Vec<u8>,
+    mode: Mode,
+    pub received: Vec<u8>,
     in_copy: bool,
     /// Nothing was sent since ReadyForQuery.
     at_rest: bool,
@@ -319,9 +333,23 @@ struct Session {
 }
 
 impl Session {
-    fn take(&mut self, step: &str, admin: &mut Wire) {
+    pub fn new(wire: Wire, mode: Mode) -> Self {
+        Self {
+            wire,
+            mode,
+            received: Vec::new(),
+            in_copy: false,
+            at_rest: true,
+            open: true,
+        }
+    }
+
+    pub fn take(&mut self, step: &str, admin: &mut Wire) {
         let Some(directive) = step.strip_prefix('!') else {
-            self.queries(&[bytes_of(step)]);
+            match self.mode {
+                Mode::Simple => self.queries(&[bytes_of(step)]),
+                Mode::Extended { binary } => self.extended(step, binary),
+            }
             return;
         };
         let (word, rest) = directive.split_once(' ').unwrap_or((directive, ""));
@@ -352,6 +380,7 @@ impl Session {
                 self.wire.bind(portal, statement, &values);
                 self.at_rest = false;
             }
+            "describeS" => self.wire.send('D', &[b"S", &terminated(rest)[..]].concat()),
             "describe" => self.wire.describe_portal(rest),
             "execute" => self.wire.execute(rest, 0),
             "close" => {
@@ -405,6 +434,17 @@ impl Session {
             }
             other => panic!("{other}"),
         }
+    }
+
+    fn extended(&mut self, text: &str, binary: bool) {
+        self.wire.parse("", text);
+        let formats: &[u8] = if binary { &[0, 1, 0, 1] } else { &[0, 0] };
+        let body = [&[0, 0, 0, 0, 0, 0], formats].concat();
+        self.wire.send('B', &body);
+        self.wire.describe_portal("");
+        self.wire.execute("", 0);
+        self.wire.sync();
+        self.drain("Z");
     }
 
     fn queries(&mut self, texts: &[Vec<u8>]) {
@@ -466,17 +506,17 @@ fn is_told(received: &[u8]) -> bool {
 
 #[test]
 fn each_attempt_succeeds_without_the_appliance() {
-    let attacks = attacks();
+    let attacks = attacks("attacks/attacks.txt");
     let names: BTreeSet<_> = attacks.iter().map(|attack| &attack.name).collect();
     assert_eq!(names.len(), attacks.len(), "each has a name of its own");
     assert!(attacks.len() >= 150);
-    let problems = prove_directly(&mut World::new(), &attacks);
+    let problems = prove_directly(&mut World::new("attacks"), &attacks);
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]
 fn no_attempt_achieves_anything_through_the_appliance() {
-    let problems = try_through(&mut World::new(), &attacks());
+    let problems = try_through(&mut World::new("attacks"), &attacks("attacks/attacks.txt"));
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
@@ -564,8 +604,7 @@ fn try_through(world: &mut World, attacks: &[Attack]) -> Vec<String> {
             let has_changed = outcome.fingerprint != before;
             if has_changed || is_told(&outcome.received) {
                 let expected = attack
-                    .needs
-                    .as_deref()
+                    .remark("needs")
                     .is_some_and(|needs| PENDING.contains(&needs));
                 let what = if has_changed {
                     changes(&before, &outcome.fingerprint)

@@ -31,6 +31,7 @@ mod e2e_failure;
 mod e2e_functions;
 mod e2e_hostile_agent;
 mod e2e_hostile_target;
+mod e2e_leak;
 mod e2e_listeners;
 mod e2e_login;
 mod e2e_masking;

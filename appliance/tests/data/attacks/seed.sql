@@ -16,6 +16,7 @@ create schema own authorization svc;
 
 -- Leaves a file whatever becomes of the transaction, also of one that is read-only.
 create table places (files text);
+insert into places values ('{files}');
 create function trap() returns boolean language plpgsql as $$
 begin
     execute format('copy (select 1) to %L', (select files from public.places) || '/sprung');
