@@ -13,6 +13,7 @@ pub mod policy;
 pub mod postgres;
 pub mod proxy;
 pub mod recording;
+pub mod values;
 
 /// A target: its name, which is that of its binary and of its folder of seeds, and its property.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
@@ -24,6 +25,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("postgres_backend", postgres::backend),
     ("postgres_sasl", postgres::sasl),
     ("postgres_pipeline", postgres::pipeline),
+    ("postgres_values", values::value),
+    ("postgres_copy", values::copy),
     ("proxy_protocol", proxy::header),
     ("journal_frames", journal::frames),
     ("journal_ring", journal::ring),
