@@ -24,6 +24,12 @@ groups  = ["analysts", "auditors"]
 targets = ["orders"]
 allow   = { statements = ["*"] }
 
+[[rule]]
+name    = "no-drop"
+groups  = ["*"]
+targets = ["*"]
+deny    = { statements = ["drop"] }
+
 [[mask]]
 name    = "cards-anywhere"
 targets = ["orders"]
@@ -272,6 +278,42 @@ fn values_are_redacted_in_copied_data() {
     let binary = copied(&mut wire, "(format binary)");
     let shown = String::from_utf8_lossy(&binary).into_owned();
     assert!(shown.contains("card **************** on file"), "{shown}");
+}
+
+#[test]
+fn what_the_agent_says_is_recorded_without_values_and_runs_with_them() {
+    let server = server();
+    let appliance = appliance(&server, DETECTING);
+    let mut wire = appliance.login("claude", "analysts");
+    let found = wire.query(&format!("select id from notes where note like '%{CARD}%'"));
+    assert_eq!(rows(&found), [[Some("2".to_owned())]]);
+    wire.parse(
+        "",
+        "select id from notes where note = 'card ' || $1 || ' on file'",
+    );
+    wire.bind("", "", &[Some(CARD)]);
+    wire.execute("", 0);
+    wire.sync();
+    assert_eq!(tags(&wire.until_ready()), "12DCZ");
+    wire.query("create temp table t (v text)");
+    wire.send('Q', &terminated("copy t from stdin"));
+    assert_eq!(wire.receive().unwrap().tag, 'G');
+    wire.send('d', format!("{CARD}\n").as_bytes());
+    // Too long to be held, with a value at the end.
+    let (fill, tail) = (3_000_000, format!(" {CARD}\n"));
+    wire.send_large('d', b"", b'x', fill, tail.as_bytes());
+    wire.send('c', &[]);
+    assert_eq!(tags(&wire.until_ready()), "CZ");
+    let count = format!("select count(*) from t where v like '%{CARD}'");
+    assert_eq!(wire.value(&count), "2");
+    let refused = wire.query(&format!("drop table notes; select '{CARD}'"));
+    assert_eq!(tags(&refused), "EZ");
+    drop(wire);
+    let recorded = appliance.everything_recorded();
+    assert!(recorded.contains("where note like '%***%'"));
+    assert!(!recorded.contains(CARD));
+    let hex: String = CARD.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!recorded.contains(&hex));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::{
     Pause, Recording, Sides, Taken,
 };
 use crate::protocols::postgres::classify::{Judged, Statement, leaves_traces, session_context};
+use crate::protocols::postgres::masking::Stretch;
 use crate::protocols::postgres::names::{Change, Meaning, NAME_BYTES_MAX, Name, Step};
 use crate::protocols::postgres::refuse::{self, Refused};
 use crate::protocols::postgres::rewrite;
@@ -103,9 +104,10 @@ impl Exchange {
                     pause: Some(Pause::ShorterPipeline),
                 });
             }
-            if let Some(length) = self.agent_fragment {
+            if let Some(stretch) = self.agent_fragment {
+                let length = stretch.bytes;
                 let bytes = rest.get(..length).unwrap_or_default();
-                match self.record_part(bytes) {
+                match self.record_part(bytes, stretch) {
                     Ok(position) => self.last_recorded = Some(position),
                     Err(no_room) => return Ok(self.pause_agent(taken, no_room)),
                 }
@@ -147,7 +149,11 @@ impl Exchange {
                         self.long = LongMessage { part_of, fate };
                     }
                     // The decoder has moved on: from here on the fragment is kept until recorded.
-                    self.agent_fragment = Some(fragment.wire.len());
+                    self.agent_fragment = Some(Stretch {
+                        bytes: fragment.wire.len(),
+                        is_headed: fragment.first,
+                        is_last: fragment.last,
+                    });
                     continue;
                 }
             };
@@ -193,7 +199,11 @@ impl Exchange {
             Frontend::Query(query) => self.query(query.text, wire, target),
             Frontend::Parse(parse) => self.parse(parse, wire, target),
             Frontend::Bind(bind) => {
-                let message = Message::new(CommandKind::Bind, wire);
+                let mut message = Message::new(CommandKind::Bind, wire);
+                if let Some(masking) = &self.masking {
+                    let values = bind.values.iter().flatten();
+                    values.for_each(|value| masking.conceal(wire, value, &mut message.cuts));
+                }
                 let formats = Some(&bind.result_formats);
                 self.bind(bind.portal, bind.statement, formats, &message, target)
             }
@@ -777,9 +787,16 @@ impl Exchange {
 
     fn record(&mut self, message: &Message<'_>, note: &DecisionNote) -> Result<Recorded, NoRoom> {
         let number = self.last_request + 1;
-        let Message {
-            kind, wire, cuts, ..
-        } = message;
+        let Message { kind, wire, .. } = message;
+        let mut concealed;
+        let mut cuts = message.cuts.as_slice();
+        if let Some(masking) = &self.masking
+            && holds_values(*kind)
+        {
+            concealed = message.cuts.clone();
+            masking.conceal_all(wire, &mut concealed);
+            cuts = &concealed;
+        }
         let recorded = match message.announced {
             None => self.recorder.command(number, *kind, wire, cuts, note)?,
             Some(bytes) => self
@@ -795,15 +812,25 @@ impl Exchange {
     }
 
     /// Records a stretch of the message that is arriving.
-    fn record_part(&mut self, bytes: &[u8]) -> Result<Position, NoRoom> {
-        let number = match self.long.part_of {
-            PartOf::CopyData => {
-                let recorded = self.record_unjudged(CommandKind::CopyData, bytes)?;
-                return Ok(recorded.position());
-            }
-            PartOf::Command(number) => number,
+    fn record_part(&mut self, bytes: &[u8], stretch: Stretch) -> Result<Position, NoRoom> {
+        let concealed = match &mut self.masking {
+            Some(masking) => masking.conceal_stretch(bytes, stretch),
+            None => None,
         };
-        let position = self.recorder.rest_of_command(number, bytes)?;
+        let bytes = concealed.unwrap_or(bytes);
+        let position = match self.long.part_of {
+            PartOf::CopyData => {
+                let number = self.last_request + 1;
+                let note = DecisionNote::not_judged();
+                let kind = CommandKind::CopyData;
+                let recorded = self.recorder.command(number, kind, bytes, &[], &note)?;
+                recorded.position()
+            }
+            PartOf::Command(number) => self.recorder.rest_of_command(number, bytes)?,
+        };
+        if let Some(masking) = &mut self.masking {
+            masking.stretch_recorded();
+        }
         self.recording = Recording::Neither;
         Ok(position)
     }
@@ -871,6 +898,18 @@ fn too_long_name(message: &Frontend<'_>) -> Option<CommandKind> {
         | Frontend::Terminate
         | Frontend::Password(_) => None,
     }
+}
+
+/// Whether a message holds values of the agent's that stand nowhere but in its bytes. Those of a Bind
+/// are looked at one by one.
+fn holds_values(kind: CommandKind) -> bool {
+    matches!(
+        kind,
+        CommandKind::Query
+            | CommandKind::Prepare
+            | CommandKind::CopyData
+            | CommandKind::FunctionCall
+    )
 }
 
 fn begins_copy_message(bytes: &[u8]) -> bool {

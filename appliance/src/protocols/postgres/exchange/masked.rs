@@ -6,12 +6,13 @@ use codecs::postgres::backend::ParameterStatus;
 use codecs::postgres::frontend::{self, Describe, Formats, FunctionCall, Target};
 use codecs::postgres::pipeline::{self, Answer};
 use codecs::postgres::{Backend, BackendPiece, Origin, Request};
+use policy::Permit;
 use policy::sql::{NamedStatementEffect, StatementProfile};
-use policy::{Permit, Policy};
 
 use super::agent::EXECUTE_DEPTH_MAX;
 use super::target::Fate;
 use super::{Exchange, Fault, Named};
+use crate::config::Snapshot;
 use crate::protocols::postgres::classify::{Classifier, Judged, Statement};
 use crate::protocols::postgres::masking::{Described, Of, Planned, Plans, Seen, SessionMasks};
 use crate::protocols::postgres::names::Meaning;
@@ -295,10 +296,14 @@ impl Exchange {
     /// Security: masks that can not be applied hide everything.
     pub(super) fn masks_of(
         classifier: &Classifier,
-        policy: &Policy,
+        snapshot: &Snapshot,
         permit: &Permit,
+        sought: &policy::Target,
     ) -> Option<Rc<SessionMasks>> {
-        let sets = classifier.mask_sets.of(policy, permit);
+        let key = || snapshot.mask_key.for_target(&sought.name).ok();
+        let sets = classifier
+            .mask_sets
+            .of(&snapshot.policy, permit, &sought.name, key);
         sets.unwrap_or_else(|_| Some(Rc::new(SessionMasks::of_everything())))
     }
 }

@@ -34,7 +34,7 @@ use policy::{Occasion, Permit};
 use runtime::mapped::Position;
 
 use super::classify::{Circumstances, Classifier, Situation, Statement};
-use super::masking::{Described, Masking, Unmaskable};
+use super::masking::{Described, Masking, Stretch, Unmaskable};
 use super::names::Names;
 use super::refuse::{self, Refused};
 use super::rewrite;
@@ -179,7 +179,7 @@ pub(crate) struct Exchange {
     /// The text of the agent's next message, when it is a long one.
     aside: Option<Aside>,
     /// A stretch of a long message that was decoded and waits for the journal.
-    agent_fragment: Option<usize>,
+    agent_fragment: Option<Stretch>,
     /// What becomes of the message whose stretches are arriving.
     long: LongMessage,
     held: Held,
@@ -306,8 +306,12 @@ impl Exchange {
         let mut frontend = opened.frontend;
         frontend.announce_long();
         let path = Path::Unknown;
-        let policy = &opened.snapshot.policy;
-        let masks = Self::masks_of(&opened.classifier, policy, &opened.permit);
+        let masks = Self::masks_of(
+            &opened.classifier,
+            &opened.snapshot,
+            &opened.permit,
+            &opened.sought,
+        );
         let tools = &opened.classifier.tools;
         let masking = masks.map(|masks| Masking::new(masks, Rc::clone(tools)));
         let situation = situation(&opened.classifier, &opened.snapshot, &opened.permit, &path);
@@ -427,8 +431,7 @@ impl Exchange {
     }
 
     fn adopt_masks(&mut self) {
-        let policy = &self.snapshot.policy;
-        let masks = Self::masks_of(&self.classifier, policy, &self.permit);
+        let masks = Self::masks_of(&self.classifier, &self.snapshot, &self.permit, &self.sought);
         match (&mut self.masking, masks) {
             (None, None) => {}
             (Some(masking), masks) => masking.adopt(masks.unwrap_or_default()),

@@ -9,6 +9,7 @@
 //! Which answer is meant is said by the number of its request. A session that no mask is about has
 //! none of this.
 
+mod conceal;
 mod copy;
 mod described;
 mod due;
@@ -19,6 +20,7 @@ mod shape;
 mod texts;
 mod value;
 
+pub(super) use conceal::Stretch;
 pub(super) use described::Described;
 pub(super) use due::{Of, Planned};
 pub(super) use session::{MaskSets, SessionMasks};
@@ -40,6 +42,7 @@ use codecs::postgres::{
 use policy::mask::{ColumnMask, MaskPlan};
 use policy::sql::{CopyLayout, CopyStream};
 
+use conceal::Concealed;
 use copy::CopyOut;
 use described::Field;
 use due::{Due, Role, role};
@@ -103,6 +106,7 @@ pub(super) struct Masking {
     withholds: bool,
     /// Bytes from the next message on in which detectors find nothing.
     clean: usize,
+    concealed: Concealed,
 }
 
 /// The rows that are arriving.
@@ -124,6 +128,7 @@ impl Masking {
             cursors: HashMap::new(),
             withholds: false,
             clean: 0,
+            concealed: Concealed::default(),
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::config::TargetMaskKey;
 use policy::mask::detect::{
     DetectError, DetectorSet, Format, Masks, Place, REDACTED, Scanner, Wanted, fill,
 };
@@ -23,14 +24,19 @@ pub(in crate::protocols::postgres) struct SessionMasks {
     /// What the masks are can not be said.
     pub(super) is_of_everything: bool,
     pub(super) detectors: DetectorSet,
+    /// For hashes; without one they are redacted.
+    pub(super) key: Option<TargetMaskKey>,
     /// What is done to the values that each mask of the detectors finds.
     with: Vec<Transform>,
 }
 
+/// Policy, rules and target.
+type Whose = (Version, RulesKey, Box<str>);
+
 /// What each set of masks looks for. Per shard.
 #[derive(Default)]
 pub(in crate::protocols::postgres) struct MaskSets {
-    sets: RefCell<HashMap<(Version, RulesKey), Rc<SessionMasks>>>,
+    sets: RefCell<HashMap<Whose, Rc<SessionMasks>>>,
 }
 
 impl MaskSets {
@@ -42,26 +48,32 @@ impl MaskSets {
         &self,
         policy: &Policy,
         permit: &Permit,
+        target: &str,
+        key: impl FnOnce() -> Option<TargetMaskKey>,
     ) -> Result<Option<Rc<SessionMasks>>, Vec<DetectError>> {
         if policy.masks(permit).next().is_none() {
             return Ok(None);
         }
         let mut sets = self.sets.borrow_mut();
-        let key = (policy.version(), permit.rules_key().clone());
-        if let Some(known) = sets.get(&key) {
+        let place = (policy.version(), permit.rules_key().clone(), target.into());
+        if let Some(known) = sets.get(&place) {
             return Ok(Some(Rc::clone(known)));
         }
-        let masks = Rc::new(SessionMasks::compile(policy, permit)?);
+        let masks = Rc::new(SessionMasks::compile(policy, permit, key())?);
         if sets.len() >= SETS_MAX {
             sets.clear();
         }
-        sets.insert(key, Rc::clone(&masks));
+        sets.insert(place, Rc::clone(&masks));
         Ok(Some(masks))
     }
 }
 
 impl SessionMasks {
-    fn compile(policy: &Policy, permit: &Permit) -> Result<Self, Vec<DetectError>> {
+    fn compile(
+        policy: &Policy,
+        permit: &Permit,
+        key: Option<TargetMaskKey>,
+    ) -> Result<Self, Vec<DetectError>> {
         let mut by_transform: Vec<(&Transform, Detect)> = Vec::new();
         for mask in policy.masks(permit).filter(|mask| !mask.detect.is_empty()) {
             let mut known = by_transform.iter_mut();
@@ -96,6 +108,7 @@ impl SessionMasks {
             .collect();
         Ok(Self {
             is_of_everything: false,
+            key,
             by_column: policy.masks(permit).any(|mask| !mask.columns.is_empty()),
             detectors: DetectorSet::compile(&wanted)?,
             with: by_transform
@@ -168,6 +181,15 @@ impl SessionMasks {
             }
             Some(Transform::Last4) => write_last4(value, out),
             Some(Transform::First(characters)) => write_first(value, characters, out),
+            Some(Transform::Hash) if let Some(key) = &self.key => {
+                for byte in key.digest(value) {
+                    let digits = [byte >> 4, byte & 0xf].map(|digit| match digit {
+                        0..=9 => b'0' + digit,
+                        _ => b'a' + digit - 10,
+                    });
+                    out.extend_from_slice(&digits);
+                }
+            }
             Some(
                 Transform::Redact
                 | Transform::Null

@@ -1,6 +1,7 @@
 //! What stands in the place of a masked value, by its type.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use codecs::postgres::frontend::Format;
 use codecs::postgres::value::{
@@ -51,7 +52,7 @@ impl Tools {
         } = &mut *buffers;
         value.clear();
         let rewritten = match &column.mask {
-            Some(transform) => masked(transform, column, clear, scratch, value),
+            Some(transform) => masked(masks, transform, column, clear, scratch, value),
             None => scanned(masks, column, clear, scanner, scratch, value),
         };
         let outcome = then(match rewritten {
@@ -66,7 +67,15 @@ impl Tools {
         outcome
     }
 
-    /// The same, byte for byte: what is found is filled.
+    /// Tells `on` where the values stand that detectors find.
+    pub(super) fn find(&self, masks: &SessionMasks, text: &[u8], on: impl FnMut(Range<usize>)) {
+        let mut buffers = self.0.borrow_mut();
+        let scanner = &mut buffers.scanner;
+        let found = scanner.find(&masks.detectors, text, detect::Format::Text);
+        found.iter().map(|found| found.span.clone()).for_each(on);
+    }
+
+    /// Appends `text` with every value filled, byte for byte; nothing where there are none.
     pub(super) fn fill(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
         let mut buffers = self.0.borrow_mut();
         let found = buffers
@@ -94,13 +103,14 @@ impl Tools {
 
 /// A value of a masked column. What is not of its type becomes NULL.
 fn masked(
+    masks: &SessionMasks,
     transform: &Transform,
     column: &Column,
     clear: &[u8],
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) -> Rewritten {
-    let mut first;
+    let (mut first, digest);
     let mut action = match transform {
         Transform::Redact => Action::Redact,
         Transform::Null => Action::Null,
@@ -110,8 +120,13 @@ fn masked(
             first = First(*characters);
             Action::Replace(&mut first)
         }
-        // It has no key yet.
-        Transform::Hash => Action::Redact,
+        Transform::Hash => match &masks.key {
+            Some(key) => {
+                digest = |value: &[u8]| key.digest(value);
+                Action::Digest(&digest)
+            }
+            None => Action::Redact,
+        },
         Transform::Round(step) => Action::Round {
             exponent: step.exponent(),
         },
