@@ -5,14 +5,16 @@
 use std::fmt;
 
 use crate::Occasion;
+use crate::budget::BudgetRule;
 use crate::class::Class;
 use crate::compile::{Action, Bits, Policy};
 use crate::decide::{Path, Weighed};
 use crate::decision::Decision;
 use crate::guard::{self, Guard};
+use crate::mask::MaskRule;
 use crate::operation::Operation;
 use crate::principal::Principal;
-use crate::sql::{Effect, StatementProfile};
+use crate::sql::{ColumnUse, Effect, SettingChange, StatementProfile};
 use crate::target::Target;
 
 impl Policy {
@@ -67,6 +69,8 @@ impl Policy {
                 let explained = ExplainedStatement {
                     kind: statement.kind,
                     guard: guard::refuses(statement, session),
+                    settings: statement.settings.clone(),
+                    columns: statement.columns.clone(),
                     effects: statement
                         .effects
                         .iter()
@@ -81,11 +85,8 @@ impl Policy {
         Explanation {
             rules,
             read_only: permit.read_only,
-            masks: self.masks(&permit).map(|mask| mask.name.clone()).collect(),
-            budgets: self
-                .budgets(&permit)
-                .map(|budget| budget.name.clone())
-                .collect(),
+            masks: self.masks(&permit).map(ExplainedMask::of).collect(),
+            budgets: self.budgets(&permit).cloned().collect(),
             statements,
             foreshadowed: self.foreshadow(&permit, operation, &decision),
             decision,
@@ -130,10 +131,10 @@ pub struct Explanation {
     pub rules: Vec<ConsideredRule>,
     /// The session would be read-only.
     pub read_only: bool,
-    /// Names of the masks that apply.
-    pub masks: Vec<String>,
-    /// Names of the budgets that apply.
-    pub budgets: Vec<String>,
+    /// The masks that apply.
+    pub masks: Vec<ExplainedMask>,
+    /// The budgets that apply.
+    pub budgets: Vec<BudgetRule>,
     /// Empty when the principal is not admitted.
     pub statements: Vec<ExplainedStatement>,
     pub decision: Decision,
@@ -168,6 +169,51 @@ pub struct ExplainedStatement {
     pub kind: &'static str,
     pub guard: Option<Guard>,
     pub effects: Vec<ExplainedEffect>,
+    /// Settings that it changes.
+    pub settings: Vec<SettingChange>,
+    /// The columns that it reads and writes, where they are known.
+    pub columns: Option<Vec<ColumnUse>>,
+}
+
+/// What a mask hides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedMask {
+    pub name: String,
+    pub columns: Vec<String>,
+    /// Detectors, patterns and words, as they are written.
+    pub values: Vec<String>,
+    pub with: String,
+    pub deny_predicates: bool,
+}
+
+impl ExplainedMask {
+    fn of(mask: &MaskRule) -> Self {
+        let detect = &mask.detect;
+        let values = detect.names.iter().chain(&detect.patterns);
+        Self {
+            name: mask.name.clone(),
+            columns: mask.columns.iter().map(ToString::to_string).collect(),
+            values: values.chain(&detect.words).cloned().collect(),
+            with: mask.with.to_string(),
+            deny_predicates: mask.deny_predicates,
+        }
+    }
+}
+
+impl fmt::Display for ExplainedMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden: Vec<&str> = self
+            .columns
+            .iter()
+            .chain(&self.values)
+            .map(String::as_str)
+            .collect();
+        write!(f, "{}: {} with {}", self.name, hidden.join(", "), self.with)?;
+        if self.deny_predicates {
+            f.write_str(", and its columns may not decide")?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,10 +244,11 @@ impl fmt::Display for Explanation {
             };
             writeln!(f, "  {word:<5} {}{shadow} {applies}", rule.name)?;
         }
-        for (title, names) in [("masks", &self.masks), ("budgets", &self.budgets)] {
-            if !names.is_empty() {
-                writeln!(f, "{title} that apply: {}", names.join(", "))?;
-            }
+        for mask in &self.masks {
+            writeln!(f, "mask {mask}")?;
+        }
+        for budget in &self.budgets {
+            writeln!(f, "budget {budget}")?;
         }
         if self.read_only {
             writeln!(f, "the session is read-only")?;
@@ -218,6 +265,12 @@ impl fmt::Display for Explanation {
             }
             for effect in &statement.effects {
                 writeln!(f, "  {effect}")?;
+            }
+            for setting in &statement.settings {
+                writeln!(f, "  {setting}")?;
+            }
+            for used in statement.columns.iter().flatten() {
+                writeln!(f, "  column {used}")?;
             }
         }
         writeln!(f, "decision: {}", self.decision)?;

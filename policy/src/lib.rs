@@ -41,7 +41,9 @@ pub mod mask;
 pub use budget::{BudgetRule, Per};
 pub use compile::{Action, Compiled, Hold, Known, KnownIssuer, Policy, Version};
 pub use decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
-pub use explain::{Applies, ConsideredRule, ExplainedEffect, ExplainedStatement, Explanation};
+pub use explain::{
+    Applies, ConsideredRule, ExplainedEffect, ExplainedMask, ExplainedStatement, Explanation,
+};
 pub use guard::{GUARDS, Guard};
 pub use network::{Client, Network, NetworkError};
 pub use operation::{Occasion, Operation, SearchPath, SessionContext};

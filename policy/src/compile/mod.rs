@@ -46,6 +46,18 @@ pub struct KnownIssuer<'k> {
     pub name: &'k str,
     /// What principals have as [`crate::Principal::issuer`].
     pub issuer: &'k str,
+    /// What stands before every group that it gives, but for those in `groups`. Empty: it may give
+    /// any group.
+    pub group_prefix: &'k str,
+    /// Groups that it gives under other names than its own, without the prefix.
+    pub groups: &'k [&'k str],
+}
+
+impl KnownIssuer<'_> {
+    /// Whether some principal of it may be in the group.
+    pub(crate) fn may_give(&self, group: &str) -> bool {
+        group.starts_with(self.group_prefix) || self.groups.contains(&group)
+    }
 }
 
 /// The rules in force for all principals and targets.
@@ -201,7 +213,7 @@ impl Policy {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let warnings = warnings::warnings(sources, &found.rules);
+        let warnings = warnings::warnings(sources, &found, known);
         let policy = Self::of(
             version(sources),
             items(found.rules),

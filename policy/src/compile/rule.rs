@@ -119,6 +119,11 @@ impl Rule {
         !narrowed
     }
 
+    /// None of its lists narrows anything.
+    pub(super) fn leaves_all_open(&self) -> bool {
+        self.tables.is_none() && self.columns.is_none() && self.functions.is_none()
+    }
+
     /// What its lists say about such objects, for hints.
     pub(crate) fn patterns_for(&self, object: &Object) -> Vec<String> {
         if let Object::Function(_) = object {

@@ -115,6 +115,29 @@ impl Scope {
         targets.contains(&target.name) || with_database.is_some_and(|word| targets.contains(&word))
     }
 
+    /// The groups that it names, in `groups` or `except_groups`.
+    pub(super) fn named_groups(&self) -> impl Iterator<Item = &String> {
+        self.groups.iter().flatten().chain(&self.except_groups)
+    }
+
+    /// Whether some target is one of both.
+    pub(super) fn shares_target(&self, other: &Self) -> bool {
+        let (Some(own), Some(others)) = (&self.targets, &other.targets) else {
+            return true;
+        };
+        let is_within = |narrow: &str, wide: &str| {
+            let whole = narrow
+                .split_once(DATABASE_SEPARATOR)
+                .map(|(target, _)| target);
+            narrow == wide || whole == Some(wide)
+        };
+        own.iter().any(|own| {
+            others
+                .iter()
+                .any(|other| is_within(own, other) || is_within(other, own))
+        })
+    }
+
     /// Whoever `other` is about, this is about too.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let groups = match (&self.groups, &other.groups) {

@@ -91,6 +91,37 @@ impl StatementProfile {
     }
 }
 
+impl fmt::Display for SettingChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match &self.change {
+            Change::Set(values) => format!("to {}", values.join(", ")),
+            Change::Default => "to its default".to_owned(),
+            Change::Reset => "back".to_owned(),
+            Change::ResetAll | Change::DiscardAll => return f.write_str("sets all settings back"),
+            Change::Opaque => "to what the text does not show".to_owned(),
+        };
+        let name = if self.name.is_empty() {
+            "some setting"
+        } else {
+            &self.name
+        };
+        write!(f, "sets {name} {how}")
+    }
+}
+
+impl fmt::Display for ColumnUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            class,
+            schema,
+            table,
+            column,
+        } = self;
+        let column = column.as_deref().unwrap_or("*");
+        write!(f, "{schema}.{table}.{column} ({class})")
+    }
+}
+
 /// A column that an effect is about, as the catalogue names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnUse {

@@ -268,7 +268,7 @@ fn a_mask_hides_something_with_a_known_transform() {
     let head = "[[mask]]\nname = \"m\"\ntargets = [\"orders\"]\n";
     check(
         &format!("{head}columns = [\"customers.card\"]\nwith = \"last4\"\n"),
-        &[],
+        &["p.toml:2:8: `m` hides nothing: no rule lets anybody into its targets"],
     );
     check(
         &format!("{head}with = \"redact\"\n"),
@@ -308,7 +308,7 @@ fn a_budget_limits_something_by_numbers() {
             "{head}rows = 100_000\nbytes = \"256MiB\"\nstatements_per_minute = 0\nsessions = 2\n\
              statement_time = \"30s\"\nper = \"session\"\n"
         ),
-        &[],
+        &["p.toml:2:8: `b` limits nothing: no rule lets anybody into its targets"],
     );
     check(
         head,
@@ -342,6 +342,102 @@ fn a_rule_that_a_deny_always_overrules_and_an_allow_of_unknown_are_warnings() {
             "p.toml:2:8: `a` never allows anything: `d` denies all of it",
             "p.toml:12:8: `u` allows `unknown`: whatever Sallyport cannot judge, on every object",
         ],
+    );
+}
+
+fn rule(name: &str, body: &str) -> String {
+    format!("[[rule]]\nname = \"{name}\"\ngroups = [\"*\"]\ntargets = [\"orders\"]\n{body}\n")
+}
+
+#[test]
+fn grants_that_are_wider_than_their_name_says_are_warnings() {
+    let allow = |name: &str, words: &str| rule(name, &format!("allow = {{ {words} }}"));
+    check(
+        &allow("readers-read", "statements = [\"read\", \"session\"]"),
+        &[],
+    );
+    check(
+        &allow(
+            "orders.reads",
+            "statements = [\"read\", \"insert\", \"delete\"]",
+        ),
+        &["p.toml:2:8: `orders.reads` allows more than its name says: insert, delete"],
+    );
+    check(
+        &allow("read-write", "statements = [\"read\", \"insert\"]"),
+        &[],
+    );
+    check(&allow("already", "statements = [\"insert\"]"), &[]);
+    check(
+        &allow("all", "statements = [\"*\"]"),
+        &[
+            "p.toml:2:8: `all` allows everything but `unknown` on every object: changes of tables, roles and settings of the server among it",
+        ],
+    );
+    check(
+        &allow("all", "statements = [\"*\"], tables = [\"a.*\"]"),
+        &[],
+    );
+}
+
+#[test]
+fn a_rule_of_which_a_hold_leaves_nothing_is_a_warning() {
+    let allow = rule("inserts", "allow = { statements = [\"insert\"] }");
+    let hold = |more: &str| {
+        rule(
+            "ask",
+            &format!("hold = {{ statements = [\"write\"]{more} }}\napprovers = [\"oncall\"]"),
+        )
+    };
+    check(
+        &format!("{allow}{}", hold("")),
+        &["p.toml:2:8: `inserts` never allows anything: `ask` holds all of it"],
+    );
+    check(&format!("{allow}{}", hold(", tables = [\"t\"]")), &[]);
+}
+
+#[test]
+fn masks_and_budgets_of_targets_that_nobody_enters_are_warnings() {
+    let allow = rule("read", "allow = { statements = [\"read\"] }");
+    let mask = |target: &str| {
+        format!(
+            "[[mask]]\nname = \"m\"\ntargets = [\"{target}\"]\ncolumns = [\"t.a\"]\nwith = \"null\"\n"
+        )
+    };
+    check(&format!("{allow}{}", mask("orders")), &[]);
+    check(&format!("{allow}{}", mask("*")), &[]);
+    check(
+        &format!("{allow}{}", mask("billing")),
+        &["p.toml:7:8: `m` hides nothing: no rule lets anybody into its targets"],
+    );
+    check(
+        "[[budget]]\nname = \"b\"\ntargets = [\"*\"]\nrows = 1\n",
+        &["p.toml:2:8: `b` limits nothing: no rule lets anybody into its targets"],
+    );
+}
+
+#[test]
+fn a_group_that_no_issuer_gives_is_a_warning() {
+    let text = "[[rule]]\nname = \"r\"\ngroups = [\"ci:build\", \"deploy\", \"analysts\"]\ntargets = [\"orders\"]\n\
+                hold = { statements = [\"read\"] }\napprovers = [\"ci:oncall\", \"boss\"]\n";
+    check(text, &[]);
+    let source = Source {
+        file: "p.toml".to_owned(),
+        text: text.to_owned(),
+    };
+    // Without the issuer that may give any group.
+    let known = Known {
+        issuers: &known_targets().issuers[1..],
+        ..known_targets()
+    };
+    let warnings = Policy::compile(&[source], &known).unwrap().warnings;
+    let warnings: Vec<_> = warnings.iter().map(Problem::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "p.toml:2:8: no issuer gives anybody the group `analysts`",
+            "p.toml:2:8: no issuer gives anybody the group `boss`",
+        ]
     );
 }
 

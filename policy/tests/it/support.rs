@@ -58,10 +58,14 @@ pub(crate) fn known_targets() -> Known<'static> {
             KnownIssuer {
                 name: "corp",
                 issuer: "https://issuer.example",
+                group_prefix: "",
+                groups: &[],
             },
             KnownIssuer {
                 name: "ci",
                 issuer: "https://ci.example",
+                group_prefix: "ci:",
+                groups: &["deploy"],
             },
         ],
     }

@@ -586,9 +586,23 @@ fn compile_policy(
             text: source.text,
         })
         .collect();
+    let mapped: Vec<Vec<&str>> = issuers
+        .iter()
+        .map(|issuer| {
+            issuer
+                .mapping
+                .group_map
+                .values()
+                .map(String::as_str)
+                .collect()
+        })
+        .collect();
     let issuers: Vec<policy::KnownIssuer<'_>> = issuers
         .iter()
-        .map(|issuer| policy::KnownIssuer {
+        .zip(&mapped)
+        .map(|(issuer, mapped)| policy::KnownIssuer {
+            group_prefix: &issuer.mapping.group_prefix,
+            groups: mapped,
             name: &issuer.name,
             issuer: &issuer.issuer,
         })

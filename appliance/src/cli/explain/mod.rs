@@ -2,6 +2,8 @@
 //!
 //! Reads the files that the appliance would read and asks the same code; needs no running appliance.
 
+pub(super) mod json;
+
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -37,6 +39,9 @@ pub(super) struct Explain {
     /// From where: the address of the client, or `unix`
     #[arg(long, value_name = "ADDRESS", value_parser = client)]
     from: Option<Client>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     /// The statement, or several; `-` reads them from standard input
     sql: String,
 }
@@ -89,10 +94,12 @@ impl Explain {
         let explanation = snapshot
             .policy
             .explain(&principal, &target, occasion, &operation);
-        print(&format!(
-            "groups: {}\n{explanation}",
-            principal.groups.join(", ")
-        ))?;
+        let text = if self.json {
+            format!("{}\n", json::explanation(&principal, &explanation))
+        } else {
+            format!("groups: {}\n{explanation}", principal.groups.join(", "))
+        };
+        print(&text)?;
         Ok(())
     }
 
