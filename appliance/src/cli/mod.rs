@@ -6,6 +6,7 @@
 mod check;
 mod explain;
 mod running;
+mod schema;
 mod serve;
 mod sessions;
 mod table;
@@ -77,6 +78,8 @@ enum Command {
     Check(check::Check),
     /// Say what the policy decides about a statement, and why
     Explain(explain::Explain),
+    /// Print the JSON Schema of the policy or configuration files
+    Schema(schema::Schema),
     /// Make tokens for agents, by the built-in issuer of the running appliance
     #[command(subcommand)]
     Token(token::Token),
@@ -131,6 +134,7 @@ pub fn run(
         Command::Serve(serve) => serve.run(environment),
         Command::Check(check) => check.run(environment),
         Command::Explain(explain) => explain.run(&environment),
+        Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&environment),
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),

@@ -9,6 +9,7 @@ mod reference;
 mod file;
 mod problem;
 mod resolve;
+pub(crate) mod schema;
 mod snapshot;
 
 mod mask_key;

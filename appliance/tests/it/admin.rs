@@ -575,6 +575,26 @@ fn explain_shows_each_rule_and_why() {
         warnings,
         "warning: no target is called ordres; nobody is let in there\n"
     );
+    let (code, out, _) = explain(&[
+        "--groups",
+        "analysts",
+        "--target",
+        "orders",
+        "--from",
+        "192.0.2.1",
+        "--json",
+        "set work_mem = '1MB'; select 1",
+    ]);
+    assert_eq!(code, Some(0));
+    let explained: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(explained["rules"][0]["name"], "analysts-read");
+    assert_eq!(explained["rules"][0]["applies"], "yes");
+    assert_eq!(
+        explained["statements"][0]["settings"][0],
+        "sets work_mem to 1MB"
+    );
+    assert_eq!(explained["statements"][1]["effects"][0]["class"], "select");
+    assert_eq!(explained["decision"]["statement"], 0);
     let (code, _, errors) = explain(&["--principal", "a.b.c", "--target", "orders", "select 1"]);
     let expected = "sallyport: the token proves nobody: not a signed JWT in compact form\n";
     assert_eq!((code, errors.as_str()), (Some(1), expected));

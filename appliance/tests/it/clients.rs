@@ -279,7 +279,7 @@ fn libraries() -> PathBuf {
     clients
 }
 
-fn python(environment: &str, program: &str) -> Command {
+pub fn python(environment: &str, program: &str) -> Command {
     let mut command = Command::new(libraries().join(environment).join("bin/python"));
     command
         .arg("-B")

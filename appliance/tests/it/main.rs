@@ -52,6 +52,7 @@ mod functions;
 mod postgres;
 mod postgres_model;
 mod process;
+mod schemas;
 mod seeds;
 mod shard;
 mod transport;
