@@ -282,7 +282,7 @@ pub const CLASSES: &[ClassEntry] = &[
         Class::Do,
         "do",
         &[],
-        "DO: a block of code; it is `unknown` besides, since its text is not looked into",
+        "DO: a block of code; it is `unknown` besides, since code can do more than it shows; what it shows counts as well",
     )
     .writes(),
     entry(

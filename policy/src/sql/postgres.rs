@@ -2,6 +2,7 @@
 //!
 //! Judges nothing and resolves no names: that needs the session, and is done in `decide`.
 
+mod code;
 mod condition;
 mod copy;
 mod definition;

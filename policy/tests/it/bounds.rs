@@ -159,6 +159,10 @@ fn long_flat_texts_are_read() {
         ),
         &[],
     );
+    let block = "DELETE FROM a WHERE id = 1; ".repeat(2000);
+    let code = batch(&format!("DO $$ BEGIN {block} END $$"));
+    // do, delete and unknown.
+    assert_eq!(code.statements.first().unwrap().effects.len(), 3);
     let arms: Vec<_> = (0..5000)
         .map(|index| format!("x{index} = y{index} OR z = {index} AND NOT u > v"))
         .collect();

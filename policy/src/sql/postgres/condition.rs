@@ -616,16 +616,18 @@ impl<'a> Rows<'a> {
         };
         few.iter().any(|(name, tables)| {
             many.get(name).is_some_and(|others| {
-                tables.contains("")
-                    || others.contains("")
-                    || tables.iter().any(|table| {
-                        others.contains(table)
-                            || others
-                                .iter()
-                                .any(|other| self.is_itself(table) && self.is_itself(other))
-                    })
+                tables.iter().any(|table| others.contains(table))
+                    || (self.any_is_itself(tables) && self.any_is_itself(others))
             })
         })
+    }
+
+    /// Whether the table itself is among them. A column without a table before it is its: a joined
+    /// table that has such a column too would make it ambiguous.
+    fn any_is_itself(&self, tables: &HashSet<&str>) -> bool {
+        tables
+            .iter()
+            .any(|table| table.is_empty() || self.is_itself(table))
     }
 
     fn is_itself(&self, table: &str) -> bool {

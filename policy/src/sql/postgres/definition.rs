@@ -572,6 +572,7 @@ impl Walker<'_> {
         }
         self.each(&create.parameters, Via::Query);
         self.function_clauses(&create.options);
+        self.shown_by(&create.options, false);
         self.maybe(create.sql_body.as_deref(), Via::Query);
     }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use pg_query::protobuf as p;
 use pg_query::{Node, NodeEnum, NodeRef};
 
+use super::code;
 use super::condition::Rows;
 use super::{ProfileLimits, profile_within};
 use crate::class::Class;
@@ -356,8 +357,9 @@ impl<'l> Walker<'l> {
                     }
                 }
             }
-            NodeRef::DoStmt(_) => {
+            NodeRef::DoStmt(block) => {
                 self.add(Class::Do, Object::Nothing);
+                self.shown_by(&block.args, true);
                 self.unknown(Reason::Code);
                 self.opaque = true;
                 self.changes_search_path = true;
@@ -608,17 +610,46 @@ impl<'l> Walker<'l> {
             for effect in statement.effects {
                 self.add(effect.class, effect.object);
             }
-            self.settings
-                .extend(statement.settings.into_iter().map(|change| SettingChange {
-                    by: By::Function,
-                    ..change
-                }));
+            self.changed_by_code(statement.settings);
             self.changes_search_path |= statement.changes_search_path;
             self.opaque |= statement.opaque;
             if statement.names != NamedStatementEffect::None || statement.transaction.is_some() {
                 self.unknown(Reason::RunsText);
             }
         }
+    }
+
+    /// What the statements of a body do, as far as it shows them. Where the body does not run now,
+    /// what nobody looked into is judged when it is called.
+    pub(super) fn shown_by(&mut self, options: &[Node], runs: bool) {
+        let Some((language, body)) = code::body(options) else {
+            return;
+        };
+        for text in code::statements(language, body) {
+            for statement in profile_within(&text, self.limits, self.text_depth + 1).statements {
+                if statement.parse_error.is_some() {
+                    continue;
+                }
+                for effect in statement.effects {
+                    let is_opaque = effect.class == Class::Unknown
+                        || matches!(&effect.object, Object::Function(function) if function.opaque);
+                    let is_nothing =
+                        effect.class == Class::Select && effect.object == Object::Nothing;
+                    if !is_nothing && (runs || !is_opaque) {
+                        self.add(effect.class, effect.object);
+                    }
+                }
+                self.changed_by_code(statement.settings);
+            }
+        }
+    }
+
+    fn changed_by_code(&mut self, settings: Vec<SettingChange>) {
+        let by_code = settings.into_iter().map(|change| SettingChange {
+            by: By::Function,
+            ..change
+        });
+        self.settings.extend(by_code);
     }
 
     /// The definitions of a WITH clause, and the names that [`Walker::leave_with`] takes away.
