@@ -3,13 +3,14 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress test-crash fuzz bench bench-instructions bench-mask lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-instructions bench-mask lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
 	@echo "make test          every test, with real servers and stock clients"
 	@echo "make test-matrix   every client with PostgreSQL 14 to 18, directly and through Sallyport; writes docs/compatibility.md"
 	@echo "make test-regress  PostgreSQL's own regression and isolation suites, directly and through Sallyport"
+	@echo "make corpus        how much of PostgreSQL's tests and of what tools send is classified (docs/tools.md)"
 	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
 	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
@@ -31,6 +32,14 @@ test-matrix: prepare-test-matrix
 test-regress: prepare-test-regress
 	$(CARGO) build --locked --package appliance --bin sallyport
 	@SALLYPORT="$$(.ci/binary dev)" appliance/tests/regress/run $(REGRESS)
+
+corpus: prepare-test-regress
+	@suites="$${SALLYPORT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/sallyport}/postgres-suites/source"; \
+	$(CARGO) run --quiet --locked --package policy --example corpus -- \
+		"PostgreSQL's regression tests=$$suites/src/test/regress/sql" "PL/pgSQL's tests=$$suites/src/pl/plpgsql/src/sql" \
+		"tests of contrib=$$suites/contrib" "TPC-H and TPC-DS shapes=policy/tests/data/corpus" \
+		"sections:what frameworks and reports send=appliance/tests/data/benign" \
+		"sections:what tools ask of the catalogue=appliance/tests/data/metadata"
 
 test-crash: prepare-test
 	SALLYPORT_KILLS=100 $(CARGO) test --package appliance --test it --locked -- --nocapture e2e_crash
