@@ -278,6 +278,7 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         frontend,
         reserved: "reserved".to_owned(),
         recorder: Recorder::open(&journal, &SessionStart::default()).ok()?,
+        catalogue: None,
     });
     Some((exchange, reader))
 }

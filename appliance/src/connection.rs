@@ -27,7 +27,7 @@ use crate::relay::{End, Relay};
 use crate::shard::Shard;
 use crate::shard::entrance::{Place, Source};
 use crate::shard::turnstile::Step;
-use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings};
+use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, Watch};
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -201,6 +201,7 @@ struct Session {
     attribution: Attribution,
     recorder: Recorder,
     lease: Lease,
+    catalogue: Watch,
     sought: policy::Target,
     occasion: Occasion,
     login_unix: u64,
@@ -312,6 +313,7 @@ async fn login(
             return Err(refusal.into());
         }
     };
+    let catalogue = shard.pools().watch(&lease, &target);
     Ok(Session {
         snapshot,
         proven,
@@ -320,6 +322,7 @@ async fn login(
         attribution,
         recorder,
         lease,
+        catalogue,
         sought,
         occasion,
         login_unix,
@@ -337,6 +340,7 @@ impl Session {
             attribution,
             recorder,
             lease,
+            catalogue,
             sought,
             occasion,
             login_unix,
@@ -386,6 +390,7 @@ impl Session {
             attribution,
             reserved,
             recorder,
+            catalogue: Some(catalogue),
         });
         let relay = Relay::new(
             shard,
@@ -410,6 +415,8 @@ fn allowed_settings(
     let session = SessionContext {
         search_path: SearchPath::Unknown,
         read_only: permit.read_only(),
+        catalogue: None,
+        unsettled: false,
     };
     for (name, value) in &wishes.judged {
         let name = name.replace('.', "\".\"");

@@ -61,6 +61,8 @@ fn judge(policy: &Policy, permit: &Permit, text: &str) -> bool {
         session: SessionContext {
             search_path: SearchPath::Unknown,
             read_only: permit.read_only(),
+            catalogue: None,
+            unsettled: false,
         },
     };
     matches!(policy.judge(permit, &operation), Decision::Allow)

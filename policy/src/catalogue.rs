@@ -4,8 +4,11 @@
 //! server keeps them.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
+use crate::resolve::AllDefinitions;
 use crate::sql::Shape;
 
 /// One database, at one moment.
@@ -13,7 +16,7 @@ use crate::sql::Shape;
 /// Scope: per target and database, immutable; a change of the schema makes a new one with another
 /// [`Self::generation`]. What is in it depends on the target alone, so it may be shared by all of
 /// its sessions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Catalogue {
     generation: u64,
     server_version: u32,
@@ -29,6 +32,7 @@ pub struct Catalogue {
     referencing: HashMap<u32, Vec<u32>>,
     /// What the columns of views derive from, each found at first use.
     shapes: HashMap<u32, OnceLock<Arc<Shape>>>,
+    definitions: AllDefinitions,
 }
 
 /// What a catalogue is made from: everything, in any order.
@@ -112,7 +116,7 @@ pub struct Rule {
 pub struct Trigger {
     pub events: Vec<Event>,
     pub function: Qualified,
-    /// The condition under which it runs, if there is one, as the server prints it.
+    /// The whole CREATE TRIGGER, if there is a condition in it, as `pg_get_triggerdef` says it.
     pub condition: Option<Box<str>>,
 }
 
@@ -211,8 +215,8 @@ pub struct Type {
     pub oid: u32,
     pub name: Qualified,
     pub kind: TypeKind,
-    /// Functions that it brings with it: input and output, a domain's constraints.
-    pub functions: Vec<Qualified>,
+    /// The conditions of a domain, as the server prints them under an empty `search_path`.
+    pub constraints: Vec<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,10 +241,15 @@ pub struct Cast {
 
 impl Catalogue {
     /// `generation` is another for every catalogue of the process.
+    ///
+    /// Reads every definition in it: some 100 microseconds for each view, rule and expression, so
+    /// not where sessions are waiting.
     #[must_use]
     pub fn new(generation: u64, parts: Parts) -> Self {
+        let definitions = AllDefinitions::read(&parts);
         let mut catalogue = Self {
             generation,
+            definitions,
             server_version: parts.server_version,
             casts: parts.casts,
             ..Self::default()
@@ -356,9 +365,36 @@ impl Catalogue {
         oids.filter_map(|oid| self.types.get(oid))
     }
 
+    pub(crate) fn definitions(&self) -> &AllDefinitions {
+        &self.definitions
+    }
+
     #[must_use]
     pub fn casts(&self) -> &[Cast] {
         &self.casts
+    }
+}
+
+/// One catalogue is another's equal only if it is the same.
+impl PartialEq for Catalogue {
+    fn eq(&self, other: &Self) -> bool {
+        self.generation == other.generation
+    }
+}
+
+impl Eq for Catalogue {}
+
+impl Hash for Catalogue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.generation.hash(state);
+    }
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalogue")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }
 

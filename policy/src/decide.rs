@@ -14,6 +14,7 @@ use crate::mask::MaskRule;
 use crate::operation::{Operation, SearchPath, SessionContext};
 use crate::pattern::Candidate;
 use crate::principal::Principal;
+use crate::resolve::{self, Surroundings};
 use crate::sql::{ColumnUse, Effect, FunctionName, Name, Object, Reason, Schema, StatementProfile};
 use crate::target::Target;
 
@@ -145,10 +146,15 @@ impl Policy {
                 (number_called.as_slice(), session)
             }
         };
+        let mut session = *session;
         let mut path = Path::of(&session.search_path);
         let mut held = None;
         for (index, statement) in statements.iter().enumerate() {
-            if let Err(refusal) = self.judge_statement(rules, permit, statement, session, &path) {
+            let resolved = path
+                .look_up(statement, &session)
+                .map(|(resolved, _)| resolved);
+            let statement = resolved.as_ref().unwrap_or(statement);
+            if let Err(refusal) = self.judge_statement(rules, permit, statement, &session, &path) {
                 let refusal = Refusal {
                     statement: index,
                     ..refusal
@@ -160,6 +166,7 @@ impl Policy {
                 held = held.or(Some(refusal));
             }
             path.follow(statement);
+            session.unsettled |= resolve::redefines(statement);
         }
         held.map_or(Decision::Allow, Decision::Deny)
     }
@@ -182,7 +189,11 @@ impl Policy {
             if let Some(rule) = self.first(&weighed.denied) {
                 return Err(refused_by_rule(rule, effect, &weighed));
             }
-            if !weighed.covered {
+            let needs_cover = match &effect.through {
+                Some(through) => through.needs_own,
+                None => true,
+            };
+            if !weighed.covered && needs_cover {
                 uncovered = uncovered.or(Some((effect, weighed)));
             } else if held.is_none()
                 && let Some(rule) = self.first(&weighed.held)
@@ -395,7 +406,10 @@ impl Policy {
             return Refusal {
                 kind: RefusalKind::Unclassified,
                 rule: None,
-                message: format!("{object} is not built in, and no rule lists it by name"),
+                message: format!(
+                    "{object} is not built in, and no rule lists it by name{}",
+                    way_to(effect)
+                ),
                 hint: "a rule may allow class `function` with this name in `functions`".to_owned(),
                 class: Some(Class::Unknown),
                 object,
@@ -449,6 +463,26 @@ impl Policy {
             hint.push_str("; a name without a schema must be allowed in every schema of the search_path: write SCHEMA.NAME");
         }
         hint
+    }
+}
+
+impl Operation<'_> {
+    /// Whether it names what the catalogue does not have: it may be newer than that.
+    #[must_use]
+    pub fn misses_names(&self) -> bool {
+        let Self::Sql {
+            statements,
+            session,
+        } = self
+        else {
+            return false;
+        };
+        let mut path = Path::of(&session.search_path);
+        statements.iter().any(|statement| {
+            let looked_up = path.look_up(statement, session);
+            path.follow(statement);
+            looked_up.is_some_and(|(_, misses)| misses)
+        })
     }
 }
 
@@ -522,6 +556,21 @@ impl<'p> Path<'p> {
                 None => Self::Unknown,
             };
         }
+    }
+
+    /// The statement as it is in the session's database, and whether a name was not found there;
+    /// `None` where nothing is known of that.
+    pub(crate) fn look_up(
+        &self,
+        statement: &StatementProfile,
+        session: &SessionContext<'_>,
+    ) -> Option<(StatementProfile, bool)> {
+        let surroundings = Surroundings {
+            catalogue: session.catalogue?,
+            path: self.schemas(),
+            unsettled: session.unsettled,
+        };
+        Some(resolve::resolve(statement, surroundings))
     }
 
     /// `"$user"` is some role's name, so the path is known only without it.
@@ -622,6 +671,14 @@ fn written_schema(name: &Name) -> Option<Option<&str>> {
     }
 }
 
+/// How the statement comes to an effect that it does not name.
+fn way_to(effect: &Effect) -> String {
+    match &effect.through {
+        Some(through) => format!("; it is run through {}", through.what),
+        None => String::new(),
+    }
+}
+
 fn not_admitted() -> Refusal {
     Refusal {
         kind: RefusalKind::NotAdmitted,
@@ -649,7 +706,7 @@ fn refused_by_guard(guard: Guard) -> Refusal {
 fn refused_by_rule(rule: &Rule, effect: &Effect, weighed: &Weighed) -> Refusal {
     let what = Effect {
         class: weighed.class,
-        object: effect.object.clone(),
+        ..effect.clone()
     };
     Refusal {
         kind: RefusalKind::Denied,
@@ -668,7 +725,7 @@ fn refused_by_rule(rule: &Rule, effect: &Effect, weighed: &Weighed) -> Refusal {
 fn held_by_rule(rule: &Rule, hold: &Hold, effect: &Effect, weighed: &Weighed) -> Refusal {
     let what = Effect {
         class: weighed.class,
-        object: effect.object.clone(),
+        ..effect.clone()
     };
     Refusal {
         kind: RefusalKind::Held,

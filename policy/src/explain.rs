@@ -66,6 +66,10 @@ impl Policy {
         let statements = statements
             .iter()
             .map(|statement| {
+                let resolved = path
+                    .look_up(statement, session)
+                    .map(|(resolved, _)| resolved);
+                let statement = resolved.as_ref().unwrap_or(statement);
                 let explained = ExplainedStatement {
                     kind: statement.kind,
                     guard: guard::refuses(statement, session),

@@ -23,6 +23,8 @@ pub mod quantity;
 
 pub mod catalogue;
 
+mod resolve;
+
 mod budget;
 mod rule;
 mod window;

@@ -2,6 +2,7 @@
 //!
 //! Wire messages become operations in the appliance; nothing here knows their bytes.
 
+use crate::catalogue::Catalogue;
 use crate::network::Client;
 use crate::sql::StatementProfile;
 
@@ -38,6 +39,11 @@ pub struct SessionContext<'a> {
     pub search_path: SearchPath<'a>,
     /// The session is held read-only by the second lock.
     pub read_only: bool,
+    /// What the database holds. Without it names are judged as they are written.
+    pub catalogue: Option<&'a Catalogue>,
+    /// The session itself has changed what the database holds, and [`Self::catalogue`] does not
+    /// say how: a transaction is open, or an answer is awaited.
+    pub unsettled: bool,
 }
 
 /// Where the server looks for names without a schema.

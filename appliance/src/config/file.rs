@@ -156,6 +156,7 @@ pub(super) struct Target {
     pub(super) target_session_attrs: Option<Text>,
     pub(super) load_balance_hosts: Option<Text>,
     pub(super) dns_max_age: Option<Text>,
+    pub(super) catalogue_refresh: Option<Text>,
     pub(super) database: Option<Text>,
     pub(super) databases: Option<Spanned<Vec<Text>>>,
     pub(super) user: Text,

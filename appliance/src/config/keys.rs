@@ -271,6 +271,11 @@ keys! {
         Kind::Duration { min_ms: SECOND, max_ms: DAY }, Value("10s"), Reload, "\"10s\"",
         "How long an answer of the name server is used. Connections to an address that a name no \
          longer has are closed when their sessions end.";
+    TARGET_CATALOGUE_REFRESH: "target[].catalogue_refresh",
+        Kind::Duration { min_ms: SECOND, max_ms: DAY }, Value("5s"), Reload, "\"5s\"",
+        "How often each shard asks the target whether one of its databases holds other tables, \
+         views, functions or triggers than before, while sessions use it. What somebody else \
+         changes there may go unnoticed for as long.";
     TARGET_DATABASE: "target[].database", Kind::Text,
         Described("the target's name; none with `databases`"), Reload, "\"orders\"",
         "The database there that the target's name stands for.";

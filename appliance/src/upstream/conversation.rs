@@ -32,6 +32,8 @@ const PARAMETERS_MAX: usize = 64;
 pub(super) struct Conversation {
     pub(super) transport: Transport,
     decoder: BackendDecoder,
+    /// Messages of one exchange.
+    messages_max: usize,
     /// What arrived and was not decoded yet: less than a message, except inside `read`.
     unread: Vec<u8>,
     parameters: Parameters,
@@ -63,18 +65,20 @@ pub(super) struct Exchange {
 
 impl Conversation {
     pub(super) fn new(transport: Transport) -> Self {
-        let limits = Limits {
-            backend_message_bytes: MESSAGE_BYTES_MAX,
-            stream_above_bytes: MESSAGE_BYTES_MAX,
-            ..Limits::default()
-        };
         Self {
             transport,
-            decoder: BackendDecoder::new(limits),
+            decoder: decoder(MESSAGE_BYTES_MAX),
+            messages_max: EXCHANGE_MESSAGES_MAX,
             unread: Vec::new(),
             parameters: Parameters::default(),
             goodbye: Goodbye::Unsaid,
         }
+    }
+
+    /// From here on exchanges may have so many messages of such a length: answers with rows.
+    pub(super) fn expect_rows(&mut self, message_bytes: u32, messages: usize) {
+        self.decoder = decoder(message_bytes);
+        self.messages_max = messages;
     }
 
     /// Ends the session, and waits for the server to have ended it.
@@ -123,7 +127,7 @@ impl Conversation {
         exchange: Exchange,
         mut handle: impl FnMut(Backend<'_>) -> Result<ControlFlow<T>, UpstreamError>,
     ) -> Result<T, UpstreamError> {
-        let mut messages_left = EXCHANGE_MESSAGES_MAX;
+        let mut messages_left = self.messages_max;
         loop {
             if let Some(value) = self.decode(exchange.phase, &mut messages_left, &mut handle)? {
                 return Ok(value);
@@ -175,7 +179,7 @@ impl Conversation {
     /// Reads on while a message has arrived in part, so that whoever takes over the transport
     /// starts at the beginning of one.
     pub(super) async fn settle(&mut self, exchange: Exchange) -> Result<(), UpstreamError> {
-        let mut messages_left = EXCHANGE_MESSAGES_MAX;
+        let mut messages_left = self.messages_max;
         loop {
             let unasked = UpstreamError::protocol(exchange.phase, Violation::OutOfSequence);
             self.decode::<()>(exchange.phase, &mut messages_left, &mut |_| {
@@ -206,7 +210,7 @@ impl Conversation {
         phase: Phase,
         cx: &mut Context<'_>,
     ) -> Result<(), UpstreamError> {
-        let mut messages_left = EXCHANGE_MESSAGES_MAX;
+        let mut messages_left = self.messages_max;
         let unasked = UpstreamError::protocol(phase, Violation::OutOfSequence);
         loop {
             match self.transport.poll_recv(cx) {
@@ -271,6 +275,14 @@ impl Conversation {
         }
         Ok(value)
     }
+}
+
+fn decoder(message_bytes: u32) -> BackendDecoder {
+    BackendDecoder::new(Limits {
+        backend_message_bytes: message_bytes,
+        stream_above_bytes: message_bytes,
+        ..Limits::default()
+    })
 }
 
 impl Drop for Conversation {

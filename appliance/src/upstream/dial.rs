@@ -32,7 +32,7 @@ use super::standing::Standings;
 use crate::transport::{HandshakeError, Transport};
 
 /// `application_name` of a connection while no session has it.
-const IDLE_APPLICATION_NAME: &str = "sallyport";
+pub(super) const IDLE_APPLICATION_NAME: &str = "sallyport";
 
 /// Start-up settings that make texts mean to the server what they mean to the policy. As start-up
 /// settings they win over those of the role and the database, and RESET returns to them.
@@ -56,6 +56,8 @@ pub(super) struct Login<'l> {
     pub(super) account: &'l Account,
     pub(super) database: &'l str,
     pub(super) settings: &'l SessionSettings,
+    /// Its `application_name` while no session has it.
+    pub(super) name: &'static str,
 }
 
 /// A server connection that is ready for its first statement.
@@ -133,7 +135,11 @@ impl Dialer {
         second_best.ok_or_else(|| failure.unwrap_or(UpstreamError::WrongRole))
     }
 
-    async fn log_in(
+    /// Makes a connection to this server and no other.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub(super) async fn log_in(
         &self,
         login: Login<'_>,
         server: Server,
@@ -230,7 +236,7 @@ fn startup(login: Login<'_>) -> Result<Vec<u8>, UpstreamError> {
     let parameters = [
         ("user", login.account.user()),
         ("database", login.database),
-        ("application_name", IDLE_APPLICATION_NAME),
+        ("application_name", login.name),
     ];
     encode_startup(
         &mut message,

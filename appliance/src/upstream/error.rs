@@ -58,6 +58,8 @@ pub enum Phase {
     /// While a session had the connection.
     Session,
     Reset,
+    /// While the catalogue of a database was read.
+    Catalogue,
     Cancel,
 }
 

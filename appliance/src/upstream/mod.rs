@@ -6,6 +6,7 @@
 mod attribution;
 mod cancel;
 mod candidates;
+mod catalogue;
 mod conversation;
 mod credentials;
 mod databases;
@@ -26,6 +27,7 @@ mod validity;
 
 pub use attribution::{Attribution, AttributionError, AttributionStatements};
 pub use cancel::{CancelHandle, cancel};
+pub(crate) use catalogue::{Look, View, Watch};
 pub use conversation::Parameters;
 pub use credentials::{Account, ChannelBinding};
 pub use databases::Databases;

@@ -31,6 +31,9 @@ pub struct TargetSettings {
     pub readonly_account: Option<Arc<Account>>,
     /// Other accounts by group, in the order of preference.
     pub group_accounts: Vec<(String, Arc<Account>)>,
+    /// How often the target is asked whether a database holds something else than before.
+    /// Default 5 s: a look costs the server some milliseconds.
+    pub catalogue_refresh: Duration,
     pub pool: PoolSettings,
 }
 
@@ -195,6 +198,7 @@ mod tests {
             session_attrs: SessionAttrs::Any,
             balance: Balance::InOrder,
             names_fresh_for: Duration::from_secs(10),
+            catalogue_refresh: Duration::from_secs(5),
             databases: Databases::one("orders"),
             account: account("svc"),
             readonly_account: Some(account("reader")),

@@ -515,7 +515,10 @@ fn all_shards_together_keep_to_the_total() {
                 refused += 1;
             }
         }
-        let at_server = server.psql("select count(*) from pg_stat_activity where usename = 'svc'");
+        let at_server = server.psql(
+            "select count(*) from pg_stat_activity
+             where usename = 'svc' and application_name <> 'sallyport catalogue'",
+        );
         assert!(at_server.parse::<usize>().unwrap() <= 4, "{at_server}");
     }
     assert!((1..=4).contains(&open.len()), "{}", open.len());
@@ -544,7 +547,8 @@ fn a_server_without_free_connections_is_asked_less_often_than_agents_ask() {
             Err(refused) => break refused,
         }
     };
-    assert_eq!(open.len(), 5, "8 less 3 for superusers");
+    // 8 less 3 for superusers; the connection that reads the catalogue may have been faster.
+    assert!((4..=5).contains(&open.len()), "{}", open.len());
     assert_eq!(refused.sqlstate(), "53300");
     assert_eq!(
         refused.field('M').unwrap(),

@@ -52,6 +52,11 @@ pub(super) fn built_in(name: &str) -> Option<Call> {
     TABLE.functions.get(name).copied()
 }
 
+/// Whether a call of the built-in function of that name only reads its arguments.
+pub(crate) fn is_harmless(name: &str) -> bool {
+    built_in(name) == Some(Call::Read)
+}
+
 pub(super) fn is_operator(name: &str) -> bool {
     TABLE.operators.contains_key(name)
 }

@@ -9,11 +9,11 @@ mod nodes;
 pub mod postgres;
 mod profile;
 
-pub(crate) use functions::is_catalogue_relation;
+pub(crate) use functions::{is_catalogue_relation, is_harmless};
 pub use nodes::{Handling, NODES};
 pub(crate) use postgres::Shape;
 pub use profile::{
     Batch, By, Change, ColumnUse, CopyLayout, CopyStream, Effect, FunctionName, Name,
-    NamedStatementEffect, Object, Reason, Schema, Scope, SettingChange, StatementProfile,
-    TransactionControl,
+    NamedStatementEffect, Object, Reason, RelyingOn, Schema, Scope, SettingChange,
+    StatementProfile, Through, TransactionControl,
 };

@@ -15,7 +15,7 @@ mod walker;
 
 use pg_query::protobuf::{RawStmt, Token};
 
-use super::profile::{Batch, NamedStatementEffect, Object, Reason, StatementProfile};
+use super::profile::{Batch, NamedStatementEffect, Object, Reason, RelyingOn, StatementProfile};
 use crate::class::Class;
 pub(crate) use lineage::Shape;
 pub use lineage::lineage;
@@ -204,10 +204,10 @@ fn unread(text: &str, reason: Reason) -> Batch {
         statements: vec![StatementProfile {
             span: 0..text.len(),
             kind: "",
-            effects: vec![super::profile::Effect {
-                class: Class::Unknown,
-                object: Object::Unread(reason),
-            }],
+            effects: vec![super::profile::Effect::new(
+                Class::Unknown,
+                Object::Unread(reason),
+            )],
             settings: Vec::new(),
             names: NamedStatementEffect::None,
             secrets: Vec::new(),
@@ -215,6 +215,7 @@ fn unread(text: &str, reason: Reason) -> Batch {
             changes_search_path: true,
             copy: None,
             opaque: true,
+            relies_on: RelyingOn::default(),
             columns: None,
             parse_error: None,
         }],

@@ -2,6 +2,7 @@
 //!
 //! Depends on the text alone: names are as written, and are resolved where they are judged.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -55,6 +56,8 @@ pub struct StatementProfile {
     /// Runs code that nobody looked into (DO, CALL, a function that is not built in). Such code may
     /// have changed any setting, also for the session, and may leave what no reset clears.
     pub opaque: bool,
+    /// Names without a schema that it takes for built-in ones.
+    pub relies_on: RelyingOn,
     /// The columns that its effects of class `select`, `insert` and `update` are about, the ones
     /// of views and of what is beneath them; `None` where that is not known.
     pub columns: Option<Vec<ColumnUse>>,
@@ -122,6 +125,37 @@ impl fmt::Display for ColumnUse {
     }
 }
 
+/// Names of which the database decides whether they are built in, where no schema is written.
+///
+/// The effects take them for built in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelyingOn {
+    /// With the number of arguments, where the text shows it.
+    pub functions: BTreeSet<(String, Option<usize>)>,
+    pub operators: BTreeSet<String>,
+    /// Types by name, those with a schema as well: one of a user may bring code along.
+    pub types: BTreeSet<Name>,
+    /// What stands behind a dot: a column, or a function of one argument that takes the row.
+    pub fields: BTreeSet<String>,
+}
+
+impl RelyingOn {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+            && self.operators.is_empty()
+            && self.types.is_empty()
+            && self.fields.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.functions.extend(other.functions);
+        self.operators.extend(other.operators);
+        self.types.extend(other.types);
+        self.fields.extend(other.fields);
+    }
+}
+
 /// A column that an effect is about, as the catalogue names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnUse {
@@ -138,15 +172,41 @@ pub struct ColumnUse {
 pub struct Effect {
     pub class: Class,
     pub object: Object,
+    /// The statement does not name the object: a definition that it sets off does.
+    pub through: Option<Through>,
+}
+
+impl Effect {
+    #[must_use]
+    pub fn new(class: Class, object: Object) -> Self {
+        Self {
+            class,
+            object,
+            through: None,
+        }
+    }
+}
+
+/// What leads from a statement to an effect that its text does not show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Through {
+    /// "the view public.v": what an operator has defined.
+    pub what: String,
+    /// To allow what the statement names is not to allow this.
+    pub needs_own: bool,
 }
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.class)?;
-        if self.object == Object::Nothing {
+        if self.object == Object::Nothing && self.through.is_none() {
             return Ok(());
         }
-        write!(f, " on {}", self.object)
+        write!(f, " on {}", self.object)?;
+        match &self.through {
+            Some(through) => write!(f, ", through {}", through.what),
+            None => Ok(()),
+        }
     }
 }
 
@@ -180,7 +240,7 @@ impl fmt::Display for Object {
 }
 
 /// A name as the statement has it, folded as PostgreSQL folds it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
     pub schema: Schema,
     /// `None`: any name.
@@ -198,7 +258,7 @@ impl Name {
 }
 
 /// The schema part of a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Schema {
     Named(String),
     /// Not written: the session's `search_path` decides.

@@ -72,6 +72,8 @@ fn decide(policy: &Policy, who: &str, text: &str) -> String {
         session: SessionContext {
             search_path,
             read_only,
+            catalogue: None,
+            unsettled: false,
         },
     };
     let explained = policy.explain(&principal, &target, occasion(), &operation);

@@ -107,7 +107,7 @@ fn type_(oid: u32, name: &str, kind: TypeKind) -> Type {
         oid,
         name: qualified(name),
         kind,
-        functions: Vec::new(),
+        constraints: Vec::new(),
     }
 }
 

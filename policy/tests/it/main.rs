@@ -17,6 +17,7 @@ mod masks;
 mod problems;
 mod profiles;
 mod reference;
+mod resolve;
 mod shapes;
 mod support;
 mod windows;

@@ -547,16 +547,15 @@ fn effect() -> impl Strategy<Value = Effect> {
     ];
     prop_oneof![
         6 => (prop::sample::select(&OF_TABLE[..]), name(&TABLES))
-            .prop_map(|(class, name)| Effect { class, object: Object::Table(name) }),
-        1 => Just(Effect { class: Class::Select, object: Object::Nothing }),
-        1 => Just(Effect {
-            class: Class::Set,
-            object: Object::Other { kind: "setting", name: "work_mem".to_owned() },
-        }),
-        1 => Just(Effect { class: Class::Unknown, object: Object::Unread(Reason::Code) }),
-        2 => (name(&FUNCTIONS), any::<bool>()).prop_map(|(name, opaque)| Effect {
-            class: Class::Function,
-            object: Object::Function(FunctionName { name, opaque }),
+            .prop_map(|(class, name)| Effect::new(class, Object::Table(name))),
+        1 => Just(Effect::new(Class::Select, Object::Nothing)),
+        1 => Just(Effect::new(
+            Class::Set,
+            Object::Other { kind: "setting", name: "work_mem".to_owned() },
+        )),
+        1 => Just(Effect::new(Class::Unknown, Object::Unread(Reason::Code))),
+        2 => (name(&FUNCTIONS), any::<bool>()).prop_map(|(name, opaque)| {
+            Effect::new(Class::Function, Object::Function(FunctionName { name, opaque }))
         }),
     ]
 }
@@ -658,6 +657,8 @@ proptest! {
                 session: SessionContext {
                     search_path: SearchPath::Known(&case.path),
                     read_only: false,
+                    catalogue: None,
+                    unsettled: false,
                 },
             };
             let occasion = Occasion { client: case.client, unix_time: 0 };

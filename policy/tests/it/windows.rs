@@ -39,6 +39,8 @@ fn a_rule_counts_within_its_window_and_the_key_of_verdicts_says_so() {
             session: SessionContext {
                 search_path: SearchPath::Unknown,
                 read_only: permit.read_only(),
+                catalogue: None,
+                unsettled: false,
             },
         };
         let allows = policy.judge(&permit, &operation) == Decision::Allow;

@@ -86,6 +86,8 @@ impl Explain {
                 None => SearchPath::Unknown,
             },
             read_only: admitted.is_ok_and(|permit| permit.read_only()),
+            catalogue: None,
+            unsettled: false,
         };
         let operation = Operation::Sql {
             statements: &batch.statements,

@@ -106,6 +106,10 @@ impl Resolved {
         );
         let names_fresh_for =
             reader.duration(entry.dns_max_age.as_ref(), &keys::TARGET_DNS_MAX_AGE);
+        let catalogue_refresh = reader.duration(
+            entry.catalogue_refresh.as_ref(),
+            &keys::TARGET_CATALOGUE_REFRESH,
+        );
         let on_socket = addresses.iter().flatten().any(is_socket);
         let tls = self.tls(reader, entry, on_socket);
         let binding = reader.choice(
@@ -131,6 +135,7 @@ impl Resolved {
             session_attrs: session_attrs?,
             balance: balance?,
             names_fresh_for,
+            catalogue_refresh,
             databases: databases?,
             account: account(&entry.user, secrets.main),
             readonly_account: entry

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
 
+use policy::catalogue::Catalogue;
 use policy::class::Class;
 use policy::sql::postgres::{ProfileLimits, profile, write_shape};
 use policy::sql::{
-    Batch, Effect, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
+    Batch, Effect, Name, NamedStatementEffect, Object, Schema, StatementProfile, TransactionControl,
 };
 use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
@@ -48,6 +49,10 @@ pub(super) struct Statement {
     pub(super) text: Box<str>,
     pub(super) profiles: Vec<StatementProfile>,
     pub(super) touches_attribution: bool,
+    /// What the database holds decides something.
+    pub(super) needs_catalogue: bool,
+    /// What the database holds may be something else after it.
+    pub(super) redefines: Redefines,
     /// Names without a schema decide something.
     pub(super) needs_path: bool,
     pub(super) changes_path: bool,
@@ -67,6 +72,9 @@ pub(super) struct Circumstances {
     pub(super) read_only: bool,
     /// `None` when the path is not known.
     pub(super) path: Option<Rc<[String]>>,
+    pub(super) catalogue: Option<Rc<Catalogue>>,
+    /// As [`SessionContext::unsettled`].
+    pub(super) unsettled: bool,
 }
 
 /// Circumstances and the number that stands for them on this shard.
@@ -77,12 +85,23 @@ pub(super) struct Situation {
     circumstances: Rc<Circumstances>,
 }
 
+/// Whether the database may hold something else once a statement is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Redefines {
+    Nothing,
+    /// Code that an operator vouches for may have done anything.
+    Perhaps,
+    Certainly,
+}
+
 /// A verdict, and what the recording says of it.
 pub(super) struct Judged {
     pub(super) decision: Decision,
     pub(super) note: Note,
     /// What is done to the answer of each statement; `None` where nothing is masked for the principal by column.
     pub(super) masking: Option<Plans>,
+    /// Names in it are not in the catalogue, and nobody has looked for them since.
+    pub(super) misses_names: Cell<bool>,
 }
 
 impl Judged {
@@ -121,6 +140,7 @@ impl Judged {
             decision,
             note,
             masking: None,
+            misses_names: Cell::new(false),
         }
     }
 }
@@ -212,6 +232,14 @@ impl Classifier {
         if situations.len() >= SITUATIONS_MAX {
             situations.clear();
         }
+        // A catalogue that nobody judges by any more is large.
+        let is_new = circumstances.catalogue.is_some()
+            && !situations
+                .keys()
+                .any(|known| known.catalogue == circumstances.catalogue);
+        if is_new {
+            situations.retain(|_, situation| Rc::strong_count(situation) > 1);
+        }
         let number = self.situations_made.get();
         self.situations_made.set(number + 1);
         let circumstances = Rc::new(circumstances);
@@ -233,6 +261,8 @@ pub(super) fn session_context(situation: &Situation) -> SessionContext<'_> {
             .as_deref()
             .map_or(SearchPath::Unknown, SearchPath::Known),
         read_only: situation.circumstances.read_only,
+        catalogue: situation.circumstances.catalogue.as_deref(),
+        unsettled: situation.circumstances.unsettled,
     }
 }
 
@@ -240,10 +270,11 @@ impl Statement {
     pub(super) fn new(text: &str, profiles: Vec<StatementProfile>) -> Self {
         Self {
             touches_attribution: profiles.iter().any(rewrite::touches_attribution),
-            needs_path: profiles
-                .iter()
-                .flat_map(|profile| &profile.effects)
-                .any(depends_on_path),
+            needs_path: profiles.iter().any(|profile| {
+                !profile.relies_on.is_empty() || profile.effects.iter().any(depends_on_path)
+            }),
+            needs_catalogue: profiles.iter().any(depends_on_catalogue),
+            redefines: redefines(&profiles),
             changes_path: profiles.iter().any(|profile| profile.changes_search_path),
             ends_transaction: profiles.iter().any(may_undo),
             taints: profiles
@@ -285,6 +316,7 @@ impl Statement {
         let foreshadowed = policy.foreshadow(permit, &operation, &decision);
         let foreshadowed = foreshadowed.as_ref();
         let judged = Judged::new(decision, foreshadowed, situation, &self.profiles);
+        judged.misses_names.set(operation.misses_names());
         let judged = Rc::new(judged);
         if verdicts.len() >= VERDICTS_MAX {
             verdicts.remove(0);
@@ -320,6 +352,46 @@ fn depends_on_path(effect: &Effect) -> bool {
         Object::Nothing | Object::Other { .. } | Object::Unread(_) => return false,
     };
     name.schema == Schema::Path
+}
+
+/// Whether what the database holds decides what the statement does.
+fn depends_on_catalogue(profile: &StatementProfile) -> bool {
+    profile.names != NamedStatementEffect::None
+        || !profile.relies_on.is_empty()
+        || profile.effects.iter().any(|effect| match &effect.object {
+            Object::Table(_) | Object::Function(_) => true,
+            Object::Nothing | Object::Other { .. } | Object::Unread(_) => false,
+        })
+}
+
+/// What is made under a temporary name is the session's own.
+fn redefines(profiles: &[StatementProfile]) -> Redefines {
+    let effects = profiles.iter().flat_map(|profile| &profile.effects);
+    let each = effects.map(|effect| {
+        let defines = matches!(
+            effect.class,
+            Class::Create
+                | Class::Alter
+                | Class::Drop
+                | Class::Grant
+                | Class::SelectInto
+                | Class::Do
+                | Class::Unknown
+        );
+        let runs = matches!(effect.class, Class::Call | Class::Function | Class::Admin);
+        if defines && !is_temporary(&effect.object) {
+            Redefines::Certainly
+        } else if runs {
+            Redefines::Perhaps
+        } else {
+            Redefines::Nothing
+        }
+    });
+    each.max().unwrap_or(Redefines::Nothing)
+}
+
+fn is_temporary(object: &Object) -> bool {
+    matches!(object, Object::Table(Name { schema: Schema::Named(schema), .. }) if schema == "pg_temp")
 }
 
 /// Whether the statement may bring back what was changed in its transaction.
@@ -495,6 +567,8 @@ mod tests {
             rules: permit.rules_key().clone(),
             read_only: false,
             path: path.map(|schema| Rc::from([schema.to_owned()])),
+            catalogue: None,
+            unsettled: false,
         };
         let public = classifier.situation(circumstances(Some("public")));
         let again = classifier.situation(circumstances(Some("public")));

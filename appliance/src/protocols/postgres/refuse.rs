@@ -93,6 +93,19 @@ impl Refused {
         }
     }
 
+    /// What cannot be looked up is not judged by its name alone.
+    pub(super) fn no_catalogue(error: &UpstreamError) -> Self {
+        Self {
+            hint: Some(
+                "What the statement touches can not be established; try again later.".to_owned(),
+            ),
+            ..Self::plain(
+                b"58000",
+                format!("the catalogue of the target can not be read: {error}"),
+            )
+        }
+    }
+
     pub(super) fn not_utf8() -> Self {
         Self::plain(b"22021", "the statement is not valid UTF-8".to_owned())
     }

@@ -425,5 +425,6 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         frontend,
         reserved: RESERVED.to_owned(),
         recorder: Recorder::open(journal, &start).unwrap(),
+        catalogue: None,
     })
 }

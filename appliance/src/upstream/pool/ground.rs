@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::upstream::settings::ShardPart;
 
 /// Per shard.
 pub(super) struct Ground {
-    pub(super) dialer: Dialer,
+    pub(super) dialer: Rc<Dialer>,
     pub(super) part: ShardPart,
     /// Wakes the upkeep.
     watcher: RefCell<Waker>,
@@ -21,7 +22,7 @@ pub(super) struct Ground {
 impl Ground {
     pub(super) fn new(part: ShardPart) -> Self {
         Self {
-            dialer: Dialer::default(),
+            dialer: Rc::default(),
             part,
             watcher: RefCell::new(Waker::noop().clone()),
         }

@@ -12,6 +12,7 @@ use super::target::{PoolKey, Slot};
 use crate::transport::Transport;
 use crate::upstream::attribution::Attribution;
 use crate::upstream::cancel::CancelHandle;
+use crate::upstream::catalogue::Connected;
 use crate::upstream::conversation::{Conversation, Exchange, Parameters};
 use crate::upstream::credentials::Account;
 use crate::upstream::dial::{BackendKey, Established, has_forced_settings};
@@ -114,6 +115,17 @@ impl Lease {
             server: connection.server.clone(),
             key,
         })
+    }
+
+    /// What it is connected to.
+    pub(super) fn connected<'l>(&'l self, target: &'l Arc<TargetSettings>) -> Connected<'l> {
+        let connection = &self.0;
+        Connected {
+            target,
+            account: &connection.account,
+            database: &connection.key.login.database,
+            server: &connection.server,
+        }
     }
 
     /// Gives the connection back. The reset goes on in the background.

@@ -25,6 +25,7 @@ use std::time::Instant;
 use runtime::now;
 
 use super::attribution::Attribution;
+use super::catalogue::{self, Catalogues, Watch};
 use super::credentials::Account;
 use super::error::UpstreamError;
 use super::session::SessionSettings;
@@ -55,6 +56,7 @@ pub struct LeaseRequest<'r> {
 
 struct Shared {
     ground: Rc<Ground>,
+    catalogues: Rc<Catalogues>,
     targets: RefCell<HashMap<String, Rc<TargetPool>>>,
     draining: Cell<bool>,
 }
@@ -65,6 +67,7 @@ impl Pools {
     pub fn new(part: ShardPart) -> Self {
         let shared = Rc::new(Shared {
             ground: Rc::new(Ground::new(part)),
+            catalogues: Rc::new(Catalogues::new(part)),
             targets: RefCell::default(),
             draining: Cell::new(false),
         });
@@ -86,6 +89,7 @@ impl Pools {
                 pool.retarget(None);
             }
         }
+        self.0.catalogues.retarget(&described);
         for target in described.into_values() {
             let pool = self.0.pool(target);
             pool.retarget(Some(target));
@@ -131,9 +135,19 @@ impl Pools {
         }
     }
 
+    /// What the database holds that the lease is connected to.
+    ///
+    /// It is read in the background, unless the shard knows it already.
+    pub(crate) fn watch(&self, lease: &Lease, target: &Arc<TargetSettings>) -> Watch {
+        let dialer = Rc::downgrade(&self.0.ground.dialer);
+        let connected = lease.connected(target);
+        catalogue::watch(&self.0.catalogues, move || dialer.upgrade(), &connected)
+    }
+
     /// Ends all that no session holds, and refuses new leases from here on.
     pub fn drain(&self) {
         self.0.draining.set(true);
+        self.0.catalogues.drain();
         for (_, pool) in self.0.pools() {
             pool.drain();
         }
@@ -151,6 +165,7 @@ impl Pools {
 
 impl Drop for Pools {
     fn drop(&mut self) {
+        self.0.catalogues.drain();
         for (_, pool) in self.0.pools() {
             pool.end_upkeep();
         }

@@ -15,7 +15,7 @@ use super::lease::Connection;
 use super::setback::{LoginKey, Setbacks};
 use super::ticket::{Granted, Ticket};
 use crate::upstream::credentials::Account;
-use crate::upstream::dial::Login;
+use crate::upstream::dial::{IDLE_APPLICATION_NAME, Login};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::session::SessionSettings;
 use crate::upstream::settings::TargetSettings;
@@ -169,6 +169,7 @@ impl TargetPool {
             account: &account,
             database: &key.login.database,
             settings: &key.settings,
+            name: IDLE_APPLICATION_NAME,
         };
         let dialer = &self.ground.dialer;
         let dialled = dialer.dial(login, deadline.min(connect_deadline)).await;

@@ -70,6 +70,7 @@ fn target(address: Address, account: Account) -> TargetSettings {
         session_attrs: SessionAttrs::Any,
         balance: Balance::InOrder,
         names_fresh_for: Duration::from_secs(10),
+        catalogue_refresh: Duration::from_secs(5),
         databases: Databases::one("postgres"),
         account: Arc::new(account),
         readonly_account: None,

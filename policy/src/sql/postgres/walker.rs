@@ -17,7 +17,7 @@ use crate::sql::functions::{self, Call, Shows};
 use crate::sql::nodes::{self, Handling};
 use crate::sql::profile::{
     By, Change, CopyStream, Effect, FunctionName, Name, NamedStatementEffect, Object, Reason,
-    Schema, Scope, SettingChange, StatementProfile, TransactionControl,
+    RelyingOn, Schema, Scope, SettingChange, StatementProfile, TransactionControl,
 };
 
 /// Deepest nesting of nodes that is walked; the decoder of the tree allows 100 messages.
@@ -98,6 +98,7 @@ pub(super) struct Walker<'l> {
     transaction: Option<TransactionControl>,
     copy: Option<CopyStream>,
     opaque: bool,
+    relies_on: RelyingOn,
     /// Another literal might have given another profile, in a place where the walker reads none
     /// otherwise.
     pub(super) looked_at_literal: bool,
@@ -123,6 +124,7 @@ impl<'l> Walker<'l> {
             transaction: None,
             copy: None,
             opaque: false,
+            relies_on: RelyingOn::default(),
             looked_at_literal: false,
         }
     }
@@ -149,6 +151,7 @@ impl<'l> Walker<'l> {
             changes_search_path: self.changes_search_path,
             copy: self.copy,
             opaque: self.opaque,
+            relies_on: self.relies_on,
             columns: None,
             parse_error: None,
         }
@@ -178,16 +181,16 @@ impl<'l> Walker<'l> {
         if class == Class::Create && is_named_as_settings(&object) {
             self.unknown(Reason::Shadows);
         }
-        let effect = Effect { class, object };
+        let effect = Effect::new(class, object);
         if self.seen.contains(&effect) {
             return;
         }
         if self.effects.len() >= EFFECTS_MAX {
             let limit = EFFECTS_MAX;
-            let too_many = Effect {
-                class: Class::Unknown,
-                object: Object::Unread(Reason::TooManyEffects { limit }),
-            };
+            let too_many = Effect::new(
+                Class::Unknown,
+                Object::Unread(Reason::TooManyEffects { limit }),
+            );
             if self.seen.insert(too_many.clone()) {
                 self.effects.push(too_many);
             }
@@ -246,6 +249,7 @@ impl<'l> Walker<'l> {
             return;
         }
         self.depth += 1;
+        self.rely(node);
         let (kind, handling) = nodes::kind(node);
         match handling {
             Handling::Judged => self.judged(node, via),
@@ -273,6 +277,43 @@ impl<'l> Walker<'l> {
         if let Some(node) = node.and_then(node_ref) {
             self.visit(node, via);
         }
+    }
+
+    /// Notes names that the server looks up and that have no effect of their own, the operators
+    /// included that it puts in where the text has none.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "other nodes hold no such name, or are looked at where they are judged"
+    )]
+    fn rely(&mut self, node: NodeRef<'_>) {
+        let mut operators: &[&str] = &[];
+        match node {
+            NodeRef::TypeName(of) => {
+                let name = name_of(&of.names);
+                self.relies_on.types.extend(name.filter(
+                    |name| !matches!(&name.schema, Schema::Named(schema) if schema == "pg_catalog"),
+                ));
+            }
+            NodeRef::ColumnRef(column) if column.fields.len() > 1 => {
+                let last = column.fields.last().and_then(string_of);
+                self.relies_on.fields.extend(last.map(str::to_owned));
+            }
+            NodeRef::AIndirection(indirection) => {
+                let fields = indirection.indirection.iter().filter_map(string_of);
+                self.relies_on.fields.extend(fields.map(str::to_owned));
+            }
+            NodeRef::AExpr(expression) if expression.kind() != p::AExprKind::AexprOp => {
+                operators = &["=", ">=", "<=", "<>"];
+            }
+            NodeRef::CaseExpr(case) if case.arg.is_some() => operators = &["="],
+            NodeRef::SubLink(link) if link.oper_name.is_empty() => operators = &["="],
+            NodeRef::JoinExpr(join) if join.is_natural || !join.using_clause.is_empty() => {
+                operators = &["="];
+            }
+            _ => {}
+        }
+        let operators = operators.iter().map(|name| (*name).to_owned());
+        self.relies_on.operators.extend(operators);
     }
 
     /// The table of node kinds routes exactly the kinds below here; a kind that it routes and
@@ -461,7 +502,9 @@ impl<'l> Walker<'l> {
             Schema::Named(schema) => schema == "pg_catalog",
             Schema::Path | Schema::Any => true,
         } && name.name.as_deref().is_some_and(functions::is_operator);
-        if !built_in {
+        if built_in && name.schema == Schema::Path {
+            self.relies_on.operators.extend(name.name);
+        } else if !built_in {
             let opaque = true;
             self.opaque = true;
             self.add(
@@ -491,7 +534,17 @@ impl<'l> Walker<'l> {
             self.unknown(Reason::Part);
             return;
         };
-        match built_in(&name) {
+        let known = built_in(&name);
+        if known.is_some()
+            && name.schema == Schema::Path
+            && let Some(word) = &name.name
+        {
+            let count = call
+                .filter(|call| !call.func_variadic && call.agg_order.is_empty())
+                .map(|call| call.args.len());
+            self.relies_on.functions.insert((word.clone(), count));
+        }
+        match known {
             Some(Call::Read) => {}
             Some(built_in) => self.built_in(built_in, &name, Arguments::of(call)),
             None => {
@@ -612,6 +665,7 @@ impl<'l> Walker<'l> {
             }
             self.changed_by_code(statement.settings);
             self.changes_search_path |= statement.changes_search_path;
+            self.relies_on.extend(statement.relies_on);
             self.opaque |= statement.opaque;
             if statement.names != NamedStatementEffect::None || statement.transaction.is_some() {
                 self.unknown(Reason::RunsText);

@@ -319,7 +319,7 @@ impl Exchange {
             return Ok(Outcome::Wait(pause));
         }
         message.cuts = cuts(&statement, wire, parse.text);
-        let judged = match self.judge(&statement) {
+        let judged = match self.judge_informed(&statement) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
             Verdict::Refused(refused) => return self.refuse(&message, refused, target),
             Verdict::Allowed(_) if self.statements.len() >= NAMES_MAX => {
@@ -657,8 +657,27 @@ impl Exchange {
         Ok(is_asked.then_some(Pause::Quiescence))
     }
 
-    fn judge(&self, statement: &Statement) -> Verdict {
+    /// The verdict on the database as it is, once that is known.
+    fn judge_informed(&mut self, statement: &Statement) -> Verdict {
+        if statement.needs_catalogue && self.catalogue.is_behind() {
+            match self.catalogue.catch_up() {
+                Ok(None) => self.resituate(),
+                Ok(Some(pause)) => return Verdict::Wait(pause),
+                Err(error) => return Verdict::Refused(Refused::no_catalogue(&error)),
+            }
+        }
         let judged = self.decide(statement);
+        if judged.misses_names.get() {
+            if self.catalogue.look_once() {
+                return Verdict::Wait(Pause::Catalogue);
+            }
+            judged.misses_names.set(false);
+        }
+        self.catalogue.has_looked = false;
+        self.judge(statement, judged)
+    }
+
+    fn judge(&self, statement: &Statement, judged: Rc<Judged>) -> Verdict {
         if let Decision::Deny(refusal) = &judged.decision {
             return Verdict::Refused(Refused::by_policy(refusal, Rc::clone(&judged)));
         }
@@ -674,7 +693,7 @@ impl Exchange {
 
     /// What stands against running it now, its budgets included.
     fn judge_to_run(&mut self, statement: &Statement) -> Verdict {
-        match self.judge(statement) {
+        match self.judge_informed(statement) {
             Verdict::Allowed(judged) => match self.charge(&statement.profiles) {
                 Ok(()) => Verdict::Allowed(judged),
                 Err(refused) => Verdict::Refused(refused),
@@ -751,6 +770,9 @@ impl Exchange {
     fn note_effects(&mut self, statement: &Rc<Statement>, number: u64) {
         self.tainted |= statement.taints;
         self.listens |= statement.listens;
+        if self.catalogue.redefined(statement.redefines) {
+            self.resituate();
+        }
         if statement.changes_path {
             self.set_path(Path::Unknown);
             self.path_is_transactional = true;

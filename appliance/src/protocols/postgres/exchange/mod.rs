@@ -14,6 +14,7 @@
 
 mod agent;
 mod aside;
+mod catalogue;
 mod masked;
 mod metered;
 mod target;
@@ -46,8 +47,9 @@ use crate::identity::Proven;
 use crate::recorder::{JournalUnavailable, Recorder};
 use crate::relay::End;
 use crate::relay::link::Outbound;
-use crate::upstream::{Attribution, UpstreamError};
+use crate::upstream::{Attribution, UpstreamError, Watch};
 use aside::Aside;
+use catalogue::Known;
 use metered::Cuts;
 use target::Held;
 
@@ -99,6 +101,8 @@ pub(crate) enum Pause {
     CopyAnswer,
     /// A worker to have read the text of the message.
     Reading,
+    /// The target to have said what the database holds.
+    Catalogue,
     /// The other direction's record to be finished.
     OtherSide,
     /// The agent ended the session.
@@ -163,6 +167,8 @@ pub(crate) struct Exchange {
     path: Path,
     /// All that a verdict depends on, of which the path is a part.
     situation: Rc<Situation>,
+    /// What the database holds, as far as this session judges by it.
+    catalogue: Known,
     /// A change of the path was made inside a transaction, whose end may undo it.
     path_is_transactional: bool,
     /// No sequence of extended requests is open that a query of ours would cut into.
@@ -298,6 +304,8 @@ pub(crate) struct Opened {
     pub(crate) attribution: Attribution,
     pub(crate) reserved: String,
     pub(crate) recorder: Recorder,
+    /// `None`: names are judged as they are written.
+    pub(crate) catalogue: Option<Watch>,
 }
 
 impl Exchange {
@@ -314,7 +322,14 @@ impl Exchange {
         );
         let tools = &opened.classifier.tools;
         let masking = masks.map(|masks| Masking::new(masks, Rc::clone(tools)));
-        let situation = situation(&opened.classifier, &opened.snapshot, &opened.permit, &path);
+        let catalogue = Known::new(opened.catalogue);
+        let situation = situation(
+            &opened.classifier,
+            &opened.snapshot,
+            &opened.permit,
+            &path,
+            &catalogue,
+        );
         Self {
             snapshot: opened.snapshot,
             proven: opened.proven,
@@ -342,6 +357,7 @@ impl Exchange {
             attribution: opened.attribution,
             path,
             situation,
+            catalogue,
             path_is_transactional: false,
             at_boundary: true,
             reserved: opened.reserved,
@@ -411,8 +427,7 @@ impl Exchange {
                     .renew(&snapshot.policy, &permit, self.proven.principal());
                 self.permit = permit;
                 self.snapshot = snapshot;
-                self.situation =
-                    situation(&self.classifier, &self.snapshot, &self.permit, &self.path);
+                self.resituate();
                 self.adopt_masks();
                 false
             }
@@ -469,6 +484,7 @@ impl Exchange {
                 },
                 None => true,
             },
+            Pause::Catalogue => self.catalogue.poll_known(context).is_ready(),
             Pause::CopyAnswer => !self.pipeline.awaits_copy(),
             Pause::ShorterPipeline => self.pipeline.len() <= PIPELINE_MAX / 2,
             Pause::Goodbye => true,
@@ -533,7 +549,18 @@ impl Exchange {
     /// Takes what is known of the search path as a part of what is judged by from here on.
     fn set_path(&mut self, path: Path) {
         self.path = path;
-        self.situation = situation(&self.classifier, &self.snapshot, &self.permit, &self.path);
+        self.resituate();
+    }
+
+    /// Takes what is known now as what is judged by from here on.
+    fn resituate(&mut self) {
+        self.situation = situation(
+            &self.classifier,
+            &self.snapshot,
+            &self.permit,
+            &self.path,
+            &self.catalogue,
+        );
     }
 
     /// Asks the server for its search path, unseen by the agent.
@@ -626,6 +653,7 @@ fn situation(
     snapshot: &Snapshot,
     permit: &Permit,
     path: &Path,
+    catalogue: &Known,
 ) -> Rc<Situation> {
     classifier.situation(Circumstances {
         policy: snapshot.policy.version(),
@@ -635,5 +663,7 @@ fn situation(
             Path::Known(schemas) => Some(Rc::clone(schemas)),
             Path::Unknown | Path::Unreadable => None,
         },
+        catalogue: catalogue.in_force(),
+        unsettled: catalogue.is_unsettled(),
     })
 }

@@ -363,8 +363,12 @@ impl Exchange {
         if status != TransactionStatus::Idle {
             return;
         }
-        if self.pipeline.is_at_rest() {
+        let at_rest = self.pipeline.is_at_rest();
+        if at_rest {
             self.portals.forget_settled();
+        }
+        if self.catalogue.committed(at_rest) {
+            self.resituate();
         }
         // A failed transaction may have been the reason.
         if matches!(self.path, Path::Unreadable) && self.notes.is_empty() {

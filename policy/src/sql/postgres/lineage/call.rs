@@ -384,9 +384,8 @@ impl<'c> Analysis<'c> {
             }
         }
         if !matches!(type_oid, 0 | SCALAR) {
-            let known = catalogue.type_(type_oid);
-            for function in known.iter().flat_map(|known| &known.functions) {
-                parts.extend(self.function_by_name(function));
+            for function in catalogue.definitions().functions_of_domain(type_oid) {
+                parts.extend(self.function_by_name(&function));
             }
         }
         (!parts.is_empty()).then(|| self.union(&parts))

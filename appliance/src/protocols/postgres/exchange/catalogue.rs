@@ -1,0 +1,139 @@
+//! What one session knows of the database that it is connected to.
+//!
+//! The shard looks after the catalogue; here is which one the session judges by, and when it has
+//! to wait for another.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use policy::catalogue::Catalogue;
+
+use super::Pause;
+use crate::protocols::postgres::classify::Redefines;
+use crate::upstream::{Look, UpstreamError, View, Watch};
+
+/// Per connection.
+pub(super) struct Known {
+    watch: Option<Watch>,
+    /// Judged by; `None` before the first statement that needs it.
+    in_force: Option<Rc<Catalogue>>,
+    /// Of [`Watch::revision`], when [`Self::in_force`] was taken.
+    seen: u64,
+    /// What this session asked to be looked at again, until that is done.
+    look: Option<Look>,
+    /// The database was looked at again for a name of the message that is judged.
+    pub(super) has_looked: bool,
+    /// What statements that were forwarded may have changed, until their end is known.
+    changing: Redefines,
+}
+
+impl Known {
+    pub(super) fn new(watch: Option<Watch>) -> Self {
+        Self {
+            watch,
+            in_force: None,
+            seen: 0,
+            look: None,
+            has_looked: false,
+            changing: Redefines::Nothing,
+        }
+    }
+
+    pub(super) fn in_force(&self) -> Option<Rc<Catalogue>> {
+        self.in_force.clone()
+    }
+
+    /// The session has changed the database in a way that the catalogue does not say.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.changing == Redefines::Certainly
+    }
+
+    /// There may be another catalogue than the one in force.
+    pub(super) fn is_behind(&self) -> bool {
+        let latest = self.watch.as_ref().map_or(0, Watch::revision);
+        latest != self.seen || self.look.is_some()
+    }
+
+    /// Takes the catalogue that there is; says what has to be waited for before there is one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn catch_up(&mut self) -> Result<Option<Pause>, UpstreamError> {
+        let Some(watch) = &self.watch else {
+            return Ok(None);
+        };
+        let revision = watch.revision();
+        match watch.view(self.look) {
+            View::Pending => Ok(Some(Pause::Catalogue)),
+            // It may have come back since.
+            View::Unavailable(_) if self.look.is_none() => {
+                self.look = Some(watch.ask());
+                Ok(Some(Pause::Catalogue))
+            }
+            View::Unavailable(error) => {
+                self.look = None;
+                Err(error)
+            }
+            View::Ready(catalogue) => {
+                self.in_force = Some(catalogue);
+                self.seen = revision;
+                self.look = None;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Has the database looked at again, since the message at hand has a name that is not in the
+    /// catalogue in force; false when that was done for it.
+    pub(super) fn look_once(&mut self) -> bool {
+        if self.has_looked {
+            return false;
+        }
+        self.look = self.watch.as_ref().map(Watch::ask);
+        self.has_looked = self.look.is_some();
+        self.has_looked
+    }
+
+    pub(super) fn poll_known(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.watch {
+            Some(watch) => watch.poll_view(self.look, context),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// A statement was forwarded. Returns whether what is judged by changes with that.
+    pub(super) fn redefined(&mut self, redefines: Redefines) -> bool {
+        let before = self.is_unsettled();
+        self.changing = self.changing.max(redefines);
+        self.is_unsettled() != before
+    }
+
+    /// No transaction is open, and `at_rest` nothing that was forwarded is without its answer.
+    /// Returns whether what is judged by changes with that.
+    pub(super) fn committed(&mut self, at_rest: bool) -> bool {
+        let before = self.is_unsettled();
+        self.tell();
+        if at_rest {
+            self.changing = Redefines::Nothing;
+        }
+        self.is_unsettled() != before
+    }
+
+    /// Has the shard look at what may have changed.
+    fn tell(&self) {
+        match (self.changing, &self.watch) {
+            (Redefines::Nothing, _) | (_, None) => {}
+            (Redefines::Perhaps, Some(watch)) => {
+                watch.ask();
+            }
+            (Redefines::Certainly, Some(watch)) => watch.doubt(),
+        }
+    }
+}
+
+impl Drop for Known {
+    /// The session ends before it learns whether its change was committed.
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
