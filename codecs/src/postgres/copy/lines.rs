@@ -1,5 +1,7 @@
 //! Rows as lines: the text format and CSV.
 
+use memchr::{memchr, memchr2, memchr3};
+
 use super::{CopyError, CopyFields, malformed};
 use crate::postgres::value::Rewritten;
 use crate::wire::Malformed;
@@ -117,13 +119,34 @@ impl LinesRewriter {
 
     /// Bytes up to the end of the field, and which end that is where it is in `bytes`.
     fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Step>) {
-        for (position, byte) in bytes.iter().enumerate() {
-            match self.step(*byte) {
+        let mut position = 0;
+        while let Some(rest) = bytes.get(position..)
+            && let Some((length, byte)) = self.next_special(rest)
+        {
+            position += length;
+            match self.step(byte) {
                 Step::Inside(within) => self.within = within,
                 end @ (Step::FieldEnd | Step::RowEnd) => return (position, Some(end)),
             }
+            position += 1;
         }
         (bytes.len(), None)
+    }
+
+    /// The next byte that may mean something where we are, and how many stand before it.
+    fn next_special(&self, bytes: &[u8]) -> Option<(usize, u8)> {
+        let length = match (self.within, self.syntax) {
+            (Within::Plain, Syntax::Text { delimiter }) => memchr3(b'\\', delimiter, b'\n', bytes),
+            (
+                Within::Plain,
+                Syntax::Csv {
+                    delimiter, quote, ..
+                },
+            ) => memchr3(quote, delimiter, b'\n', bytes),
+            (Within::Quoted, Syntax::Csv { quote, escape, .. }) => memchr2(quote, escape, bytes),
+            _ => Some(0),
+        }?;
+        Some((length, *bytes.get(length)?))
     }
 
     fn step(&self, byte: u8) -> Step {
@@ -228,8 +251,8 @@ impl Syntax {
     /// The value that is written as `raw`.
     fn decode<'v>(self, raw: &'v [u8], plain: &'v mut Vec<u8>) -> &'v [u8] {
         let is_plain = match self {
-            Self::Text { .. } => !raw.contains(&b'\\'),
-            Self::Csv { quote, .. } => !raw.contains(&quote),
+            Self::Text { .. } => memchr(b'\\', raw).is_none(),
+            Self::Csv { quote, .. } => memchr(quote, raw).is_none(),
         };
         if is_plain {
             return raw;
