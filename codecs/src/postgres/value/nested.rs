@@ -525,17 +525,17 @@ struct Item<'t> {
 
 impl<'t> Item<'t> {
     fn array_element(value: &'t [u8], start: usize) -> Result<Self, Malformed> {
-        Self::take(value, start, b'}', false)
+        Self::take(value, start, [b'{', b'}'], false)
     }
 
     fn record_field(value: &'t [u8], start: usize) -> Result<Self, Malformed> {
-        Self::take(value, start, b')', true)
+        Self::take(value, start, [b'(', b')'], true)
     }
 
     fn take(
         value: &'t [u8],
         start: usize,
-        close: u8,
+        [open, close]: [u8; 2],
         quotes_double: bool,
     ) -> Result<Self, Malformed> {
         let is_quoted = value.get(start) == Some(&b'"');
@@ -559,7 +559,8 @@ impl<'t> Item<'t> {
                 b',' => break,
                 byte if *byte == close => break,
                 // The server quotes what has them.
-                b'"' | b'\\' | b'{' | b'(' => return Err(Malformed::NotText),
+                b'"' | b'\\' => return Err(Malformed::NotText),
+                byte if *byte == open => return Err(Malformed::NotText),
                 _ => {}
             }
             position += 1;

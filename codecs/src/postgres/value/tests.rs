@@ -597,6 +597,8 @@ fn what_is_clean_stays_as_it_is() {
             Format::Binary,
             &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25],
         ),
+        (ValueType::array(Kind::Text), Format::Text, b"{(a,b)}"),
+        (scalar(Kind::Record), Format::Text, b"(1,{},{a})"),
         (scalar(Kind::Record), Format::Text, b"()"),
         (scalar(Kind::Record), Format::Text, b"(,)"),
         (scalar(Kind::Record), Format::Text, b"(1,\"(2,\"\"x\"\")\")"),
