@@ -1,6 +1,6 @@
 //! Where a client is, and networks that it may be in.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::str::FromStr;
 
 /// The word for the peers of a Unix socket in a list of networks.

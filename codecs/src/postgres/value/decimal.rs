@@ -1,8 +1,9 @@
 //! Numbers: their digits, and their nearest multiple of a power of ten.
 
-use std::io::Write;
+use std::fmt;
 
 use super::kind::Kind;
+use super::text::append;
 use super::{Rewritten, Scratch};
 use crate::postgres::frontend::Format;
 use crate::wire::{Malformed, Reader};
@@ -368,7 +369,7 @@ fn write_integer(integer: i128, kind: Number, format: Format, out: &mut Vec<u8>)
     }?;
     match format {
         Format::Binary => out.extend_from_slice(wide.get(wide.len() - bytes..)?),
-        Format::Text => write!(out, "{integer}").ok()?,
+        Format::Text => append(format_args!("{integer}"), out),
     }
     Some(())
 }
@@ -393,36 +394,22 @@ fn read_float(value: &[u8], kind: Number, format: Format) -> Result<f64, Malform
     reason = "a float4 is the nearest one, and infinite where there is none"
 )]
 fn write_float(float: f64, kind: Number, format: Format, out: &mut Vec<u8>) {
-    let written = match (format, kind) {
-        (Format::Binary, Number::Float4) => {
-            out.extend_from_slice(&(float as f32).to_be_bytes());
-            Ok(())
-        }
-        (Format::Binary, _) => {
-            out.extend_from_slice(&float.to_be_bytes());
-            Ok(())
-        }
-        (Format::Text, _) if float.is_nan() => out.write_all(b"NaN"),
-        (Format::Text, _) if float.is_infinite() => out.write_all(if float > 0.0 {
-            b"Infinity"
-        } else {
-            b"-Infinity"
-        }),
+    match (format, kind) {
+        (Format::Binary, Number::Float4) => out.extend_from_slice(&(float as f32).to_be_bytes()),
+        (Format::Binary, _) => out.extend_from_slice(&float.to_be_bytes()),
+        (Format::Text, _) if float.is_nan() => out.extend_from_slice(b"NaN"),
+        (Format::Text, _) if float == f64::INFINITY => out.extend_from_slice(b"Infinity"),
+        (Format::Text, _) if float == f64::NEG_INFINITY => out.extend_from_slice(b"-Infinity"),
         (Format::Text, Number::Float4) => write_digits(float as f32, float, out),
         (Format::Text, _) => write_digits(float, float, out),
-    };
-    debug_assert!(written.is_ok(), "a vector takes what is written to it");
+    }
 }
 
-fn write_digits(
-    shortest: impl std::fmt::Display + std::fmt::LowerExp,
-    float: f64,
-    out: &mut Vec<u8>,
-) -> std::io::Result<()> {
+fn write_digits(shortest: impl fmt::Display + fmt::LowerExp, float: f64, out: &mut Vec<u8>) {
     if float.abs() < PLAIN_FLOAT_MAX {
-        write!(out, "{shortest}")
+        append(format_args!("{shortest}"), out);
     } else {
-        write!(out, "{shortest:e}")
+        append(format_args!("{shortest:e}"), out);
     }
 }
 
@@ -467,12 +454,7 @@ pub(super) fn write_text(
     match kind {
         Number::Float4 | Number::Float8 => {
             let float = read_float(value, kind, format)?;
-            let written = if float.is_finite() && float.fract() == 0.0 && float.abs() < 1e20 {
-                write!(out, "{float:.0}")
-            } else {
-                write!(out, "{float}")
-            };
-            debug_assert!(written.is_ok(), "a vector takes what is written to it");
+            append(format_args!("{float}"), out);
         }
         _ if format == Format::Text => out.extend_from_slice(value),
         Number::Numeric => {
@@ -480,8 +462,7 @@ pub(super) fn write_text(
         }
         Number::Int2 | Number::Int4 | Number::Int8 | Number::Oid => {
             let integer = read_integer(value, kind, format)?;
-            let written = write!(out, "{integer}");
-            debug_assert!(written.is_ok(), "a vector takes what is written to it");
+            append(format_args!("{integer}"), out);
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! Addresses: `inet` and `cidr`.
 
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+// Addresses alone: sockets are in `std`.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::text::append;
 use crate::postgres::frontend::Format;
 use crate::wire::{Malformed, Reader};
 
@@ -33,12 +34,11 @@ pub(super) fn write_text(value: &[u8], format: Format, out: &mut Vec<u8>) -> Res
         }
     };
     reader.finish()?;
-    let written = if bits == bits_max {
-        write!(out, "{address}")
+    if bits == bits_max {
+        append(format_args!("{address}"), out);
     } else {
-        write!(out, "{address}/{bits}")
-    };
-    debug_assert!(written.is_ok(), "a vector takes what is written to it");
+        append(format_args!("{address}/{bits}"), out);
+    }
     Ok(())
 }
 

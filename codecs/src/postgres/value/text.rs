@@ -1,5 +1,7 @@
 //! Values that are text as a whole: what they are replaced by, and the lengths of their types.
 
+use std::fmt;
+
 use super::kind::{Kind, ValueType};
 
 /// What stands for a hidden text.
@@ -13,6 +15,22 @@ pub const BYTES_REDACTED: &str = "[redacted]";
 
 /// Most bytes of a `name`: `NAMEDATALEN` less the terminator.
 const NAME_BYTES_MAX: usize = 63;
+
+/// Appends formatted text.
+pub(super) fn append(text: fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    struct Bytes<'v>(&'v mut Vec<u8>);
+    impl fmt::Write for Bytes<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+    let written = fmt::Write::write_fmt(&mut Bytes(out), text);
+    debug_assert!(
+        written.is_ok(),
+        "numbers and addresses always can be written"
+    );
+}
 
 /// Appends what says that a text is hidden: stars where the type is too short for words.
 pub(super) fn redact(type_: ValueType, out: &mut Vec<u8>) {

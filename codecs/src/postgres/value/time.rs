@@ -4,10 +4,9 @@
 //! are truncated in UTC in both formats: the offset in a text would say in which half of the year
 //! it was.
 
-use std::io::Write;
-
 use super::Rewritten;
 use super::kind::Kind;
+use super::text::append;
 use crate::postgres::frontend::Format;
 use crate::wire::{Malformed, Reader};
 
@@ -122,18 +121,15 @@ fn write(instant: i64, kind: Kind, format: Format, out: &mut Vec<u8>) -> Result<
     let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let zone = if kind == Kind::TimestampTz { "+00" } else { "" };
-    let written = match (kind, fraction) {
-        (Kind::Date, _) => write!(out, "{year:04}-{month:02}-{date:02}{era}"),
-        (_, 0) => write!(
-            out,
-            "{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02}{zone}{era}"
-        ),
-        (_, fraction) => write!(
-            out,
-            "{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}{zone}{era}"
-        ),
-    };
-    debug_assert!(written.is_ok(), "a vector takes what is written to it");
+    append(format_args!("{year:04}-{month:02}-{date:02}"), out);
+    if kind != Kind::Date {
+        append(format_args!(" {hour:02}:{minute:02}:{second:02}"), out);
+        if fraction > 0 {
+            append(format_args!(".{fraction:06}"), out);
+        }
+        out.extend_from_slice(zone.as_bytes());
+    }
+    out.extend_from_slice(era.as_bytes());
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! A version number of four parts looks the same as an IPv4 address. It is taken for a version
 //! after `v` or a word that says so, and for an address otherwise.
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 use std::ops::Range;
 
 use super::text::{Text, is_digit};

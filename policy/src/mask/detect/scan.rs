@@ -367,12 +367,14 @@ impl DetectorSet {
             }
         }
         if self.shapes.any() {
+            // Nothing breaks off.
             let _ = sieve::anchors(text.0, within.clone(), self.shapes, |at, shape| {
                 self.judge_shape(text, at, shape, within.end, blocks, &mut on_kind);
                 ControlFlow::<()>::Continue(())
             });
         }
         if let Some(literals) = &self.literals {
+            // Nothing breaks off.
             let _ = literals.each(text.0, within.clone(), |at, literal| {
                 Self::judge_literal(text, at, literal, within.end, blocks, &mut on_kind);
                 ControlFlow::<()>::Continue(())
