@@ -9,6 +9,7 @@
 pub mod configuration;
 pub mod identity;
 pub mod journal;
+pub mod mask;
 pub mod policy;
 pub mod postgres;
 pub mod proxy;
@@ -35,6 +36,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("policy_sql", policy::sql),
     ("policy_document", policy::document),
     ("policy_pattern", policy::pattern),
+    ("mask_detect", mask::detect),
     ("configuration_file", configuration::file),
     ("identity_token", identity::token),
     ("identity_jwks", identity::jwks),

@@ -10,6 +10,7 @@
 
 mod bounds;
 mod decisions;
+mod detection;
 mod documents;
 mod effects;
 mod lineage;

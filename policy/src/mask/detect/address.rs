@@ -1,7 +1,7 @@
 //! IP addresses.
 //!
 //! A version number of four parts looks the same as an IPv4 address. It is taken for a version
-//! after `v` or a word that says so, and for an address otherwise.
+//! after `v`, a word that says so or the name of a product and a slash, and for an address otherwise.
 
 use core::net::Ipv6Addr;
 use std::ops::Range;
@@ -51,6 +51,10 @@ pub(super) fn v4(text: Text<'_>, anchor: usize) -> Option<Range<usize>> {
 }
 
 fn says_version(text: Text<'_>, start: usize) -> bool {
+    // `Chrome/1.2.3.4`.
+    if start >= 2 && text.before(start) == b'/' && text.before(start - 1).is_ascii_alphabetic() {
+        return true;
+    }
     let gap = text.run_back(start, 3, |byte| b" :=\"'".contains(&byte));
     VERSIONS.iter().any(|word| {
         gap.checked_sub(word.len())
@@ -132,6 +136,7 @@ mod tests {
             "version 1.2.3.4",
             "1.2.3.4.5",
             "1.2.3.4-rc1",
+            "Chrome/1.2.3.4",
             "256.1.1.1",
             "1.2.3",
             "01.2.3.4",

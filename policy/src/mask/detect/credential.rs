@@ -180,7 +180,7 @@ fn rest_of_key(text: Text<'_>, place: usize) -> Option<usize> {
 }
 
 /// Where the value begins that is assigned to the key that ends at `place`: after `=`, `:`, `=>`,
-/// `:=`, the tag of an element, or a blank and a quote.
+/// `:=`, `is`, the tag of an element, or a blank and a quote.
 fn assigned(text: Text<'_>, place: usize, telling: Telling) -> Option<usize> {
     let is_blank = |byte: u8| matches!(byte, b' ' | b'\t');
     let quoted = skip_quote(text, place);
@@ -190,6 +190,8 @@ fn assigned(text: Text<'_>, place: usize, telling: Telling) -> Option<usize> {
         (b'=' | b':', _) => sign + 1,
         (b'>', _) if sign == place => sign + 1,
         (b'\'' | b'"', _) if sign > quoted => sign,
+        // Of what is said only what looks chosen is taken: a digit in it.
+        (b'i', b's') if sign > quoted && is_blank(text.at(sign + 2)) => sign + 2,
         _ if sign > quoted && (is_scheme(text, place) || telling == Telling::Authorization) => sign,
         _ => return None,
     };
@@ -235,6 +237,8 @@ fn value(text: Text<'_>, place: usize) -> (Range<usize>, bool) {
     while end - start < VALUE && end < text.len() {
         match text.at(end) {
             byte if byte == quote => break,
+            // The end of a document's string, in which single quotes are only text.
+            b'"' => break,
             b'\\' if nested => break,
             b'\\' => end += 2,
             b'\n' | 0 => break,
@@ -283,7 +287,9 @@ fn tells(value: &[u8], telling: Telling, quoted: bool) -> bool {
         .filter(|has| **has)
         .count();
     let blank = value.iter().any(u8::is_ascii_whitespace);
-    if is_placeholder(value) {
+    // What closes a document's string is no opening quote: the next member would be the value.
+    let between = quoted && value.first().is_some_and(|byte| b",:}] \t".contains(byte));
+    if between || is_placeholder(value) {
         return false;
     }
     match telling {
@@ -384,6 +390,7 @@ mod tests {
                 "wJalrXUtnFEMI/K7MDENG",
             ),
             ("\"password\"=>\"hunter2\"", "hunter2"),
+            ("my password is hunter2", "hunter2"),
         ] {
             check(text, Some(value));
         }

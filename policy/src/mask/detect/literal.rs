@@ -56,6 +56,7 @@ const HEADS: &[(&str, Literal)] = &[
     ("secret", Literal::Telling),
     ("api_key", Literal::Telling),
     ("sswd", Literal::Telling),
+    ("gocspx", Literal::Key),
 ];
 
 #[derive(Debug)]

@@ -156,6 +156,7 @@ fn national(text: Text<'_>, start: usize) -> Option<Range<usize>> {
     let digits = digits.get(..count)?;
     let known = match groups.lengths() {
         [_] => is_mobile(digits),
+        [_, _, ..] if digits.starts_with(b"00") => is_e164(digits.get(2..)?),
         lengths => lengths.iter().all(|length| *length > 1) && is_trunk(digits),
     };
     known.then_some(start..end)
@@ -311,6 +312,7 @@ mod tests {
             "0171/1234567",
             "01711234567",
             "030-12345678",
+            "0049 171 1234567",
         ] {
             check(text, Some(text));
         }

@@ -38,7 +38,7 @@ const NUMBER: usize = 40;
 const BACKSLASHES: usize = 16;
 
 /// How far to either side a span grows.
-pub(super) const GROWS: usize = BLANKS + NUMBER + BACKSLASHES + 8;
+pub(super) const GROWS: usize = BLANKS + NUMBER + BACKSLASHES + 16;
 
 /// A document, by its first byte that is not blank.
 pub(super) fn is_document(head: &[u8]) -> Option<bool> {
@@ -74,8 +74,16 @@ pub(super) fn settle_decoded(
     (whole_escape(text, span), Place::Text)
 }
 
-/// The span with all of the escape that it begins or ends in.
+/// The span with all of the escape, and of the character, that it begins or ends in.
 fn whole_escape(text: Text<'_>, span: Range<usize>) -> Range<usize> {
+    /// Bytes of a character after its first.
+    const MORE: usize = 3;
+    let continues = |byte: u8| byte & 0xc0 == 0x80;
+    let mut start = span.start;
+    while span.start - start < MORE && start > 0 && continues(text.at(start)) {
+        start -= 1;
+    }
+    let span = start..text.run(span.end, MORE, continues);
     let start = escape_around(text, span.start).map_or(span.start, |escape| escape.start);
     let end = escape_around(text, span.end).map_or(span.end, |escape| escape.end);
     start..end
@@ -94,7 +102,7 @@ fn escape_around(text: Text<'_>, offset: usize) -> Option<Range<usize>> {
     }
     let end = match text.at(slash + 1) {
         b'u' => text.run(slash + 2, 4, |byte| byte.is_ascii_hexdigit()),
-        _ => slash + 2,
+        _ => (slash + 2).min(text.len()),
     };
     (offset < end).then_some(start..end)
 }

@@ -78,12 +78,13 @@ impl Scanner {
         decoded.extend(text, begin, 0, true);
         let starts = &decoded.starts;
         set.judge_all(Text(&decoded.bytes), |kind, masks, span| {
-            // The reading may begin in the middle of a word.
-            if span.start == 0 && begin > 0 {
-                return;
-            }
+            // The reading may begin in the middle of a word, and what ends before the escape is the
+            // first reading's.
             let source = |offset: usize| starts.get(offset).copied().unwrap_or(text.len());
             let place = source(span.start)..source(span.end);
+            if (span.start == 0 && begin > 0) || place.end <= escape {
+                return;
+            }
             let (span, place) = place::settle_decoded(text, place, span.len());
             found.push(Match {
                 span,

@@ -195,7 +195,8 @@ impl Classes {
         let sixteen = word_eight & word_eight >> 8;
         let country = self.letter & self.letter >> 1 & two >> 2;
         let whole = word_eight & word_eight >> 7;
-        let grouped = !word >> 4 & word_four >> 5 & !word >> 9 & word_four >> 10;
+        let grouped =
+            !word >> 4 & word_four >> 5 & (word_four >> 9 | (!word >> 9 & word_four >> 10));
 
         let (mut dotted, mut colons) = (0, 0);
         if ADDRESSES {

@@ -73,6 +73,8 @@ struct Escaped {
     next: usize,
     /// The reading began with the field.
     is_whole: bool,
+    /// Where the first escape is, in the field.
+    escape: usize,
 }
 
 impl StreamScanner {
@@ -176,6 +178,7 @@ impl StreamScanner {
                 base: 0,
                 next: begin,
                 is_whole: begin == 0,
+                escape: base + escape,
             });
         }
         let Some(escaped) = &mut self.escaped else {
@@ -191,6 +194,7 @@ impl StreamScanner {
             base: decoded_base,
             next,
             is_whole,
+            escape,
         } = escaped;
         let starts = &decoded.starts;
         let source = |offset: usize| starts.get(offset).copied().unwrap_or(*next);
@@ -201,10 +205,12 @@ impl StreamScanner {
             *decoded_base,
             is_last,
             |kind, masks, span| {
-                if span.start + *decoded_base == 0 && !*is_whole {
+                let cut = span.start + *decoded_base == 0 && !*is_whole;
+                let place = source(span.start)..source(span.end);
+                if cut || place.end <= *escape {
                     return;
                 }
-                let place = source(span.start) - base..source(span.end) - base;
+                let place = place.start - base..place.end - base;
                 let (span, place) = place::settle_decoded(text, place, span.len());
                 found.push(Match {
                     span: span.start + base..span.end + base,

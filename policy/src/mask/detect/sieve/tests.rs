@@ -58,7 +58,9 @@ fn spelled(bytes: &[u8]) -> Vec<(usize, Shape)> {
         );
         on(
             Shape::Iban,
-            looks(bytes, at, "LL99wwwwwwwwwww") || looks(bytes, at, "LL99_wwww_wwww"),
+            ["LL99wwwwwwwwwww", "LL99_wwww_wwww", "LL99_wwwwwwww"]
+                .iter()
+                .any(|form| looks(bytes, at, form)),
         );
         let near = [
             (2, 2),
