@@ -305,6 +305,7 @@ fn configured(directory: &Path) -> Option<(Arc<Snapshot>, Proven)> {
         state_directory: directory.join("state"),
         runtime_directory: directory.join("run"),
         credentials_directory: None,
+        policy_directory: None,
         variable: |_| None,
     };
     let loaded = load(&environment, Writing::Never, 1).ok()?;

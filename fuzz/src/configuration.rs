@@ -14,6 +14,7 @@ pub fn file(input: &[u8]) {
         state_directory: directory.join("state"),
         runtime_directory: directory.join("run"),
         credentials_directory: None,
+        policy_directory: None,
         variable: |_| None::<OsString>,
     };
     fs::write(&environment.file, input).expect("a file can be written");

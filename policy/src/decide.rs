@@ -87,6 +87,13 @@ impl Policy {
             .map(|(_, budget)| &budget.rule)
     }
 
+    /// Whether a refusal under this name is a mask's or a budget's, and not a rule's.
+    #[must_use]
+    pub fn names_mask_or_budget(&self, name: &str) -> bool {
+        self.masks.iter().any(|mask| mask.rule.name == name)
+            || self.budgets.iter().any(|budget| budget.rule.name == name)
+    }
+
     fn is_own(&self, permit: &Permit) -> bool {
         permit.policy == self.version
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod explain;
+mod policy;
 mod running;
 mod schema;
 mod serve;
@@ -78,6 +79,9 @@ enum Command {
     Check(check::Check),
     /// Say what the policy decides about a statement, and why
     Explain(explain::Explain),
+    /// Try a policy out
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print the JSON Schema of the policy or configuration files
     Schema(schema::Schema),
     /// Make tokens for agents, by the built-in issuer of the running appliance
@@ -104,6 +108,8 @@ enum Failure {
     Serve(#[from] serve::ServeError),
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
+    PolicyReplay(#[from] policy::PolicyReplayError),
     #[error(transparent)]
     Recordings(#[from] RecordingsError),
     #[error("cannot write the answer")]
@@ -134,6 +140,7 @@ pub fn run(
         Command::Serve(serve) => serve.run(environment),
         Command::Check(check) => check.run(environment),
         Command::Explain(explain) => explain.run(&environment),
+        Command::Policy(command) => command.run(&environment),
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&environment),
         Command::Reload => running::reload(&environment),
@@ -172,6 +179,7 @@ fn environment(places: Places, process: &ProcessEnvironment) -> Environment {
             RUNTIME_DEFAULT,
         ),
         credentials_directory: process.credentials_directory.clone(),
+        policy_directory: None,
         variable: process.variable,
     }
 }
@@ -198,6 +206,7 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Admin(_)
         | Failure::Serve(_)
         | Failure::Explain(_)
+        | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
         | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));

@@ -446,7 +446,7 @@ pub fn comes_about(mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub fn json_lines(text: &str) -> Vec<Value> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines
         .map(|line| serde_json::from_str(line).expect("a JSON line"))

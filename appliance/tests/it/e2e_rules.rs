@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::appliance::{Appliance, Setup, login_directly, orders_server, wait_until};
+use crate::appliance::{Appliance, Setup, json_lines, login_directly, orders_server, wait_until};
 use crate::postgres::Server;
 use crate::wire::{Message, error, status, tags};
 
@@ -228,4 +228,95 @@ fn statements_of_a_minute_and_sessions_at_once_are_counted() {
     wait_until("the place of the first session is free", || {
         appliance.try_login("orders", &token).is_ok()
     });
+}
+
+#[test]
+fn a_candidate_policy_is_tried_on_what_was_recorded() {
+    let server = orders_server();
+    let appliance = start(&server, "");
+    let mut wire = appliance.login("claude", "agents");
+    wire.query("select * from customers where id = 1");
+    wire.query("select * from customers where id = 2");
+    wire.query("insert into customers values (9100, 'x')");
+    wire.value("select count(*) from orders");
+    wire.parse("p", "select name from customers where id = $1");
+    wire.bind("", "p", &[Some("1")]);
+    wire.execute("", 0);
+    wire.sync();
+    wire.until_ready();
+    wire.query("do $$ begin end $$");
+    drop(wire);
+    let candidate = appliance.directory().join("candidate");
+    std::fs::create_dir(&candidate).unwrap();
+    std::fs::write(
+        candidate.join("rules.toml"),
+        format!(
+            "{ALLOW}[[rule]]\nname = \"no-customers\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n\
+             deny = {{ statements = [\"select\"], tables = [\"customers\"] }}\n\
+             [[rule]]\nname = \"ask\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n\
+             hold = {{ statements = [\"insert\"] }}\napprovers = [\"oncall\"]\n\
+             [[rule]]\nname = \"code\"\ngroups = [\"agents\"]\ntargets = [\"*\"]\n\
+             allow = {{ statements = [\"unknown\", \"do\"] }}\n"
+        ),
+    )
+    .unwrap();
+    let replay = |more: &[&str]| {
+        let candidate = candidate.to_str().unwrap();
+        let arguments = ["policy", "replay", "--since", "1h", "--policy", candidate];
+        appliance.cli_text(&[&arguments[..], more].concat())
+    };
+    let mut lines = Vec::new();
+    wait_until("all of it is on disk", || {
+        lines = json_lines(&replay(&["--json"]));
+        lines[0]["judged"] == 7
+    });
+    let changes: Vec<_> = lines[1..]
+        .iter()
+        .map(|line| {
+            (
+                line["was"].as_str().unwrap(),
+                line["would_be"].as_str().unwrap(),
+                line["rule"].as_str().unwrap(),
+                line["commands"].as_u64().unwrap(),
+                line["statement"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            (
+                "permitted",
+                "refused",
+                "no-customers",
+                2,
+                "select * from customers where id = 1"
+            ),
+            (
+                "permitted",
+                "refused",
+                "no-customers",
+                2,
+                "select name from customers where id = $1"
+            ),
+            ("refused", "permitted", "", 1, "do $$ begin end $$"),
+            (
+                "permitted",
+                "held",
+                "ask",
+                1,
+                "insert into customers values (9100, 'x')"
+            ),
+        ]
+    );
+    assert_eq!(lines[1]["examples"].as_array().unwrap().len(), 2);
+    let text = replay(&[]);
+    assert!(
+        text.starts_with(
+            "7 commands of 1 sessions were judged, 0 could not be; 6 would be decided otherwise\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("no-customers"), "{text}");
+    assert_eq!(replay(&["--agent", "nobody"]).lines().count(), 1);
 }

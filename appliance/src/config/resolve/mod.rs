@@ -59,6 +59,8 @@ pub struct Environment {
     pub state_directory: PathBuf,
     pub runtime_directory: PathBuf,
     pub credentials_directory: Option<PathBuf>,
+    /// Read in place of `policy.d` beside the file: a policy that is tried out.
+    pub policy_directory: Option<PathBuf>,
     /// Looks up an environment variable, for `env:` secrets.
     pub variable: fn(&str) -> Option<OsString>,
 }
@@ -187,7 +189,7 @@ fn resolve(
     reader.problems.sort_by_key(Problem::position);
     problems.splice(0..0, reader.problems);
     let policy = compile_policy(
-        &environment.file,
+        environment,
         &targets,
         issuers.as_ref().map_or(&[], |issuers| &issuers.accepted),
         &mut problems,
@@ -573,13 +575,15 @@ fn all_targets(
 }
 
 fn compile_policy(
-    main: &Path,
+    environment: &Environment,
     targets: &[TargetSettings],
     issuers: &[Issuer],
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Option<Arc<policy::Policy>> {
-    let sources: Vec<policy::Source> = sources(&beside(main, "policy.d"), problems)
+    let directory = environment.policy_directory.clone();
+    let directory = directory.unwrap_or_else(|| beside(&environment.file, "policy.d"));
+    let sources: Vec<policy::Source> = sources(&directory, problems)
         .into_iter()
         .map(|source| policy::Source {
             file: source.file.display().to_string(),

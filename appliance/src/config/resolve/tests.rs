@@ -43,6 +43,7 @@ impl Place {
             state_directory: self.0.path().join("state"),
             runtime_directory: self.0.path().join("run"),
             credentials_directory: Some(self.0.path().join("credentials")),
+            policy_directory: None,
             variable: |name| (name == "PGSECRET").then(|| OsString::from("from-env")),
         }
     }

@@ -140,6 +140,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
         state_directory: place.join("state"),
         runtime_directory: place.join("run"),
         credentials_directory: None,
+        policy_directory: None,
         variable: |_| None,
     };
     let loaded = load(&environment, Writing::Never, 1).ok().unwrap();
