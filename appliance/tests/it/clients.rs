@@ -264,12 +264,12 @@ fn without_number(line: &str, before: &str) -> String {
     out
 }
 
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
 /// Where `.ci/prepare` put the clients' libraries.
-fn libraries() -> PathBuf {
+pub fn libraries() -> PathBuf {
     let clients = postgres::cache().join("clients");
     assert!(
         clients.exists(),

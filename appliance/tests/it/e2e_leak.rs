@@ -4,9 +4,13 @@
 //! through the appliance, by the simple protocol and by the extended one, as text and in binary.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::appliance::{Appliance, Setup};
+use crate::clients::{libraries, programs, python};
 use crate::e2e_attack::{Attack, Goal, Mode, Session, World, attacks};
+use crate::postgres::binary;
 use crate::wire::Wire;
 
 /// Everything is allowed that can be judged, so that the masks alone are what hides.
@@ -216,4 +220,123 @@ fn nothing_that_is_masked_reaches_anybody() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// A client as a program that runs the lines of a file and prints what comes back.
+type Program = fn(statements: &str) -> Command;
+
+const PROGRAMS: [(&str, Program); 5] = [
+    ("psql", |statements| {
+        let mut command = Command::new(binary("psql"));
+        command.args(["-X", "-f", statements]);
+        command
+    }),
+    ("psycopg", |_| {
+        let mut command = python("python", "leaks.py");
+        command.arg("psycopg");
+        command
+    }),
+    ("asyncpg", |_| {
+        let mut command = python("python", "leaks.py");
+        command.arg("asyncpg");
+        command
+    }),
+    ("node-postgres", |_| {
+        let mut command = Command::new("node");
+        command.arg(programs().join("node/leaks.js"));
+        command.env(
+            "SALLYPORT_NODE_MODULES",
+            libraries().join("node/node_modules"),
+        );
+        command
+    }),
+    ("pgjdbc", |_| {
+        let mut command = Command::new("java");
+        command.args([
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-cp",
+            "/usr/share/java/postgresql.jar",
+        ]);
+        command.arg(programs().join("java/Leaks.java"));
+        command
+    }),
+];
+
+/// Everything that a program printed.
+fn printed(
+    mut command: Command,
+    file: &str,
+    port: u16,
+    user: &str,
+    database: &str,
+    password: &str,
+) -> String {
+    for name in ["PGOPTIONS", "PGAPPNAME", "PGSERVICE", "PGPASSFILE"] {
+        command.env_remove(name);
+    }
+    command.envs([
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", &port.to_string()),
+        ("PGUSER", user),
+        ("PGDATABASE", database),
+        ("PGPASSWORD", password),
+        ("PGSSLMODE", "disable"),
+        ("SALLYPORT_STATEMENTS", file),
+        ("NODE_NO_WARNINGS", "1"),
+    ]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let texts =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command:?} {texts:?}");
+    texts.concat()
+}
+
+#[test]
+fn no_driver_decodes_what_is_masked() {
+    let mut world = World::new("leaks");
+    let mut setup = Setup::for_server(&world.server);
+    setup.policy = RULES;
+    let appliance = Appliance::start(&setup);
+    let mut admin = world.admin("orders");
+    world.victim(&mut admin);
+    let canaries = Canaries::new(&mut admin);
+    let token = appliance.token("claude", "analysts");
+    // What takes several steps is for the other tests.
+    let one_step = shapes().into_iter().filter(|shape| shape.steps.len() == 1);
+    let lines: Vec<String> = one_step
+        .map(|shape| shape.steps[0].clone())
+        .filter(|step| !step.contains('{') || step.contains("('{"))
+        .collect();
+    assert!(lines.len() >= 100);
+    let direct_port = world.server.port();
+    let mut problems = Vec::new();
+    for (name, program) in PROGRAMS {
+        // psql needs its semicolons.
+        let end = if name == "psql" { ";\n" } else { "\n" };
+        let path = appliance.directory().join("statements");
+        fs::write(&path, lines.join(end) + end).unwrap();
+        let file = path.to_str().unwrap();
+        let direct = printed(program(file), file, direct_port, "svc", "direct", "");
+        let told = lines_that_tell(&canaries, &direct);
+        assert!(told.len() >= 50, "{name}: {direct}");
+        let port = appliance.address().port();
+        let through = printed(program(file), file, port, "agent", "orders", &token);
+        let told = lines_that_tell(&canaries, &through);
+        problems.extend(told.iter().map(|line| format!("{name} tells {line}")));
+        // Some types no driver knows, whatever their values are.
+        let undecoded = |line: &&str| line.contains("UNDECODED") && !direct.contains(*line);
+        let undecoded = through.lines().filter(undecoded);
+        problems.extend(undecoded.map(|line| format!("{name}: {line}")));
+        if TRACED && !through.contains("visible-2") {
+            problems.push(format!("{name} shows nothing: {through}"));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+fn lines_that_tell<'t>(canaries: &Canaries, text: &'t str) -> Vec<&'t str> {
+    text.lines()
+        .filter(|line| canaries.found_in_text(&line.to_lowercase()).is_some())
+        .collect()
 }

@@ -72,6 +72,8 @@ SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS v (id, name) JOIN products USING (i
 SELECT id FROM customers WHERE id NOT IN (SELECT customer FROM orders WHERE customer IS NOT NULL) ORDER BY 1
 -- analyst: explain analyze of a read [volatile]
 EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT count(*) FROM orders
+-- analyst: copy out
+COPY (SELECT id, total FROM orders WHERE id < 50 ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)
 -- analyst: a cursor begins
 BEGIN READ ONLY
 -- analyst: a cursor
