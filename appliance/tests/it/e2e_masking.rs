@@ -379,3 +379,164 @@ fn receive_counting(wire: &mut Wire) -> (char, usize, usize, usize) {
     let (tag, counts) = wire.receive_counting_all(b"1*x");
     (tag, counts[0], counts[1], counts[2])
 }
+
+/// Analysts see the last digits of cards and nothing of names; they may not search by them.
+const BY_COLUMN: &str = r#"
+[[rule]]
+name    = "analysts-work"
+groups  = ["analysts", "auditors"]
+targets = ["orders"]
+allow   = { statements = ["*"] }
+
+[[mask]]
+name    = "cards"
+targets = ["orders"]
+except_groups = ["auditors"]
+columns = ["customers.card_number"]
+with    = "last4"
+deny_predicates = true
+
+[[mask]]
+name    = "names"
+targets = ["orders"]
+except_groups = ["auditors"]
+columns = ["customers.name"]
+with    = "redact"
+"#;
+
+/// The planted values, of which nothing may be seen.
+const CANARY: &str = "canaryperson";
+
+fn masked_appliance(server: &Server) -> Appliance {
+    server.psql_in(
+        "orders",
+        "update customers set name = 'canaryperson-' || id;
+         create view v as select id, upper(name) as loud, card_number as number from customers;
+         alter view v owner to svc;
+         create table other (id int, name text);
+         insert into other values (1, 'open');
+         alter table other owner to svc;",
+    );
+    appliance(server, BY_COLUMN)
+}
+
+/// What is said, in lower case, must not hold the canary.
+fn shows_the_canary(messages: &[Message]) -> bool {
+    messages.iter().any(|message| {
+        let body = String::from_utf8_lossy(&message.body).to_lowercase();
+        body.contains(CANARY) || body.contains("4000-0000-0000-0001")
+    })
+}
+
+#[test]
+fn masked_columns_are_masked_in_whatever_shape_they_are_shown() {
+    let server = server();
+    let appliance = masked_appliance(&server);
+    let mut wire = appliance.login("claude", "analysts");
+    let heard = wire.query("select * from customers where id = 1");
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        rows(&heard),
+        [vec![text("1"), text(REDACTED), text("****-****-****-0001"),]],
+        "{heard:?}"
+    );
+    // Columns of other tables stay.
+    assert_eq!(wire.value("select name from other"), "open");
+    let shapes = [
+        "select name as n from customers where id = 1",
+        "select c from customers c where id = 1",
+        "select row_to_json(c) from customers c where id = 1",
+        "select upper(name) || 'x', left(card_number, 12) from customers where id = 1",
+        "with x as (select name n from customers) select n from x",
+        "select n from (select name from customers where id = 1) s(n)",
+        "select name from customers where id = 1 union all select name from other",
+        "select array_agg(name), string_agg(card_number, ',') from customers",
+        "select loud, number from v where id = 1",
+        "select md5(name), name::bytea, reverse(name) from customers where id = 1",
+        "select case when id = 1 then name end from customers where id = 1",
+        "select max(name) over () from customers where id = 1",
+        "update customers set id = id where id = 1 returning *",
+        "table customers",
+        "select to_jsonb(c) -> 'name' from customers c where id = 1",
+        "prepare p as select name from customers where id = 1; execute p",
+        "begin; declare c cursor for select name from customers; fetch 2 from c; commit",
+        "copy customers to stdout",
+        "copy (select name, card_number from customers) to stdout (format csv, header)",
+        "copy customers to stdout (format binary)",
+        "select name::int from customers where id = 1",
+        "insert into customers (id, name) select 1, 'canaryperson-1'",
+        "explain analyze select name from customers where id = 1",
+    ];
+    for sql in shapes {
+        let heard = wire.query(sql);
+        assert!(!shows_the_canary(&heard), "{sql}: {heard:?}");
+    }
+    for sql in &shapes[..15] {
+        for format in [0, 1] {
+            let heard = execute(&mut wire, sql, format);
+            assert!(!shows_the_canary(&heard), "{sql}: {heard:?}");
+            assert!(tags(&heard).starts_with("12D"), "{sql}: {heard:?}");
+        }
+    }
+    drop(wire);
+    let recorded = appliance.everything_recorded();
+    // The agent's own words hold it, and nothing else.
+    assert!(!recorded.contains("4000-0000-0000-0001"));
+    let mut wire = appliance.login("eve", "auditors");
+    let seen = wire.value("select name from customers where id = 2");
+    assert_eq!(seen, "canaryperson-2");
+}
+
+#[test]
+fn what_can_not_be_masked_is_refused_and_the_session_lives() {
+    let server = server();
+    let appliance = masked_appliance(&server);
+    let mut wire = appliance.login("claude", "analysts");
+    for sql in [
+        "select id from customers where card_number like '4%'",
+        "select id from customers order by card_number",
+        "select count(*) from customers group by card_number",
+        "create table mine as select * from customers",
+        "insert into other select id, name from customers",
+        "select pg_notify('c', name) from customers",
+        "create view w as select name from customers",
+    ] {
+        let heard = wire.query(sql);
+        assert_eq!(tags(&heard), "EZ", "{sql}");
+        assert_eq!(error(&heard).sqlstate(), "42501", "{sql}");
+    }
+    // One name, two columns: the second is masked, and may be asked for by number too.
+    let heard = wire.query("select id, card_number from customers order by 1");
+    assert!(tags(&heard).starts_with("TD"), "{heard:?}");
+    let heard = wire.query("select id, card_number from customers order by 2");
+    assert_eq!(error(&heard).sqlstate(), "42501");
+    assert_eq!(wire.value("select 1"), "1");
+}
+
+#[test]
+fn a_long_row_keeps_its_length_or_is_refused() {
+    let server = server();
+    server.psql_in(
+        "orders",
+        "alter table customers add column doc text, add column born date;
+         update customers set doc = repeat('d', 2000000), born = '1970-01-01' where id = 1",
+    );
+    let appliance = masked_appliance(&server);
+    let mut wire = appliance.login("claude", "analysts");
+    let heard = wire.query("select name, doc from customers where id = 1");
+    let row = rows(&heard);
+    assert_eq!(row[0][0].as_deref(), Some("**************"));
+    assert_eq!(row[0][1].as_ref().unwrap().len(), 2_000_000);
+    assert_eq!(wire.value("select 1"), "1");
+    // What a date would have to become has another length.
+    appliance.write_policy(&BY_COLUMN.replace("\"customers.name\"", "\"customers.born\""));
+    appliance.cli_text(&["reload"]);
+    let mut wire = appliance.login("claude", "analysts");
+    wire.send(
+        'Q',
+        &terminated("select born, doc from customers where id = 1"),
+    );
+    let heard = wire.until_closed();
+    assert!(!heard.iter().any(|message| message.tag == 'D'), "{heard:?}");
+    assert_eq!(error(&heard).sqlstate(), "54000");
+}

@@ -26,7 +26,7 @@ fn ordinary_statements_share() {
     for text in [
         "SELECT abalance FROM pgbench_accounts WHERE aid = 4711;",
         "SELECT * FROM t WHERE a = 1 AND b = 'x' AND c IN (1, 2, 3) AND d BETWEEN 1.5 AND 2.5",
-        "SELECT a, 5, 'x' AS y FROM t WHERE NOT (a < -5 OR b LIKE 'x%') ORDER BY 1 LIMIT 10 OFFSET 20",
+        "SELECT a, 5, 'x' AS y FROM t WHERE NOT (a < -5 OR b LIKE 'x%') ORDER BY a LIMIT 10 OFFSET 20",
         "SELECT count(*), max(b) FROM t WHERE lower(c) = 'x' GROUP BY a HAVING count(*) > 3",
         "SELECT coalesce(a, 0), CASE WHEN b = 1 THEN 'x' ELSE 'y' END FROM t",
         "SELECT * FROM t WHERE at > now() - '1 day'::interval AND d = date '2026-01-01'",
@@ -55,6 +55,23 @@ fn ordinary_statements_share() {
 fn texts_whose_literals_decide_do_not_share() {
     for (one, other) in [
         ("SELECT nextval('a')", "SELECT nextval('b')"),
+        // Which column decides.
+        (
+            "SELECT a, b FROM t ORDER BY 1",
+            "SELECT a, b FROM t ORDER BY 2",
+        ),
+        (
+            "SELECT a, b FROM t GROUP BY 1, 2",
+            "SELECT a, b FROM t GROUP BY 2, 1",
+        ),
+        (
+            "SELECT DISTINCT ON (1) a, b FROM t",
+            "SELECT DISTINCT ON (2) a, b FROM t",
+        ),
+        (
+            "SELECT a, b FROM t GROUP BY ROLLUP (1)",
+            "SELECT a, b FROM t GROUP BY ROLLUP (2)",
+        ),
         ("SELECT setval('a', 1)", "SELECT setval('pg_catalog.b', 1)"),
         (
             "SELECT set_config('work_mem', '1', false)",

@@ -5,7 +5,7 @@
 //! depends on besides the text is a [`Situation`]; each has a number, and a statement keeps its
 //! verdicts by these.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use policy::sql::{
 };
 use policy::{Decision, Operation, Permit, Policy, SearchPath, SessionContext};
 
-use super::masking::{MaskSets, Plans, Tools};
+use super::masking::{Columns, MaskSets, Plans, Tools, Traced};
 use super::rewrite;
 use crate::recorder::{DecisionNote, EffectNote, ForeshadowNote, Note, Verdict};
 
@@ -47,6 +47,8 @@ const SITUATIONS_MAX: usize = 4096;
 pub(super) struct Statement {
     /// Empty where other texts share it.
     pub(super) text: Box<str>,
+    /// A text that it stands for: what is done with columns is the same in all of them.
+    sample: Box<str>,
     pub(super) profiles: Vec<StatementProfile>,
     pub(super) touches_attribution: bool,
     /// What the database holds decides something.
@@ -83,6 +85,8 @@ pub(super) struct Circumstances {
 pub(super) struct Situation {
     number: u64,
     circumstances: Rc<Circumstances>,
+    /// Found when the first statement is judged.
+    columns: OnceCell<Columns>,
 }
 
 /// Whether the database may hold something else once a statement is committed.
@@ -204,11 +208,11 @@ impl Classifier {
     pub(super) fn learn(&self, text: &str, batch: Batch) -> Rc<Statement> {
         let mut shape = Vec::new();
         if !batch.literals_decide && write_shape(text, &mut shape).is_some() {
-            let statement = Rc::new(Statement::new("", without_spans(batch.statements)));
+            let statement = Rc::new(Statement::new("", text, without_spans(batch.statements)));
             self.remember(&shape, &statement);
             return statement;
         }
-        let statement = Rc::new(Statement::new(text, batch.statements));
+        let statement = Rc::new(Statement::new(text, "", batch.statements));
         self.remember(text.as_bytes(), &statement);
         statement
     }
@@ -246,6 +250,7 @@ impl Classifier {
         let situation = Rc::new(Situation {
             number,
             circumstances: Rc::clone(&circumstances),
+            columns: OnceCell::new(),
         });
         situations.insert(circumstances, Rc::clone(&situation));
         situation
@@ -267,8 +272,9 @@ pub(super) fn session_context(situation: &Situation) -> SessionContext<'_> {
 }
 
 impl Statement {
-    pub(super) fn new(text: &str, profiles: Vec<StatementProfile>) -> Self {
+    pub(super) fn new(text: &str, sample: &str, profiles: Vec<StatementProfile>) -> Self {
         Self {
+            sample: sample.into(),
             touches_attribution: profiles.iter().any(rewrite::touches_attribution),
             needs_path: profiles.iter().any(|profile| {
                 !profile.relies_on.is_empty() || profile.effects.iter().any(depends_on_path)
@@ -313,9 +319,11 @@ impl Statement {
             session: session_context(situation),
         };
         let decision = policy.judge(permit, &operation);
+        let (decision, masking) = self.mask(decision, situation, policy, permit);
         let foreshadowed = policy.foreshadow(permit, &operation, &decision);
         let foreshadowed = foreshadowed.as_ref();
         let judged = Judged::new(decision, foreshadowed, situation, &self.profiles);
+        let judged = Judged { masking, ..judged };
         judged.misses_names.set(operation.misses_names());
         let judged = Rc::new(judged);
         if verdicts.len() >= VERDICTS_MAX {
@@ -325,11 +333,54 @@ impl Statement {
         judged
     }
 
+    /// What is done to its answers if it is allowed, which it is not where nothing that can be done
+    /// would hide what is masked.
+    fn mask(
+        &self,
+        decision: Decision,
+        situation: &Situation,
+        policy: &Policy,
+        permit: &Permit,
+    ) -> (Decision, Option<Plans>) {
+        if decision != Decision::Allow {
+            return (decision, None);
+        }
+        let Circumstances {
+            path,
+            catalogue,
+            unsettled,
+            ..
+        } = &*situation.circumstances;
+        let columns = situation
+            .columns
+            .get_or_init(|| Columns::find(policy, permit, catalogue.as_deref()));
+        let traced = Traced {
+            text: if self.text.is_empty() {
+                &self.sample
+            } else {
+                &self.text
+            },
+            statements: self.profiles.len(),
+            names_objects: self.needs_catalogue,
+            catalogue: catalogue.as_deref(),
+            unsettled: *unsettled,
+            search_path: path.as_deref(),
+        };
+        match traced.plans(columns) {
+            Ok(plans) => (Decision::Allow, plans),
+            Err(refusal) => (Decision::Deny(refusal), None),
+        }
+    }
+
     /// Bytes that it takes, with the verdicts that it may come to keep.
     fn weight(&self) -> usize {
         let effects = self.profiles.iter().map(|profile| profile.effects.len());
         let effects = effects.sum::<usize>() * size_of::<Effect>();
-        size_of::<Self>() + self.text.len() + effects + VERDICTS_MAX * VERDICT_BYTES
+        size_of::<Self>()
+            + self.text.len()
+            + self.sample.len()
+            + effects
+            + VERDICTS_MAX * VERDICT_BYTES
     }
 }
 

@@ -165,7 +165,7 @@ mod tests {
 
     fn check(text: &str, expected: Option<&str>, spliced: &[u32], restore_after: bool) {
         let batch = policy::sql::postgres::profile(text, &Default::default());
-        let planned = plan(&Statement::new(text, batch.statements), &attribution());
+        let planned = plan(&Statement::new(text, "", batch.statements), &attribution());
         assert_eq!(planned.text.as_deref(), expected, "{text}");
         assert_eq!(planned.spliced, spliced, "{text}");
         assert_eq!(planned.restore_after, restore_after, "{text}");

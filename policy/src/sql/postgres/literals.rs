@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use pg_query::protobuf as p;
-use pg_query::{Node, NodeRef};
+use pg_query::{Node, NodeEnum, NodeRef};
 
 use super::shape;
 use super::walker::{built_in, name_of};
@@ -60,6 +60,7 @@ fn plain_constants(statement: NodeRef<'_>) -> Vec<usize> {
                     ),
                 ..
             }) => found.extend(usize::try_from(*location).ok()),
+            NodeRef::SelectStmt(select) if has_ordinals(select) => return Vec::new(),
             // Not into the type: its constants are lengths and precisions.
             NodeRef::TypeCast(cast) => pending.extend(cast.arg.as_deref().and_then(node_ref)),
             NodeRef::FuncCall(call) if reads_no_argument(call) => {
@@ -71,6 +72,27 @@ fn plain_constants(statement: NodeRef<'_>) -> Vec<usize> {
     }
     found.sort_unstable();
     found
+}
+
+/// Whether a literal says by which column the rows are sorted, grouped or told apart.
+fn has_ordinals(select: &p::SelectStmt) -> bool {
+    let clauses = [
+        &select.group_clause,
+        &select.sort_clause,
+        &select.distinct_clause,
+    ];
+    let mut pending: Vec<&Node> = clauses.into_iter().flatten().collect();
+    while let Some(node) = pending.pop() {
+        match &node.node {
+            Some(NodeEnum::AConst(_)) => return true,
+            Some(NodeEnum::SortBy(sort)) => pending.extend(sort.node.as_deref()),
+            Some(NodeEnum::GroupingSet(set)) => pending.extend(&set.content),
+            Some(NodeEnum::RowExpr(row)) => pending.extend(&row.args),
+            Some(NodeEnum::List(list)) => pending.extend(&list.items),
+            Some(_) | None => {}
+        }
+    }
+    false
 }
 
 /// Whether the walker says the same of a call whatever its arguments are.

@@ -14,6 +14,7 @@ mod copy;
 mod described;
 mod due;
 mod long;
+mod plans;
 mod rows;
 mod session;
 mod shape;
@@ -23,6 +24,7 @@ mod value;
 pub(super) use conceal::Stretch;
 pub(super) use described::Described;
 pub(super) use due::{Of, Planned};
+pub(super) use plans::{Columns, Traced};
 pub(super) use session::{MaskSets, SessionMasks};
 pub(super) use value::Tools;
 
