@@ -50,6 +50,7 @@ mod e2e_texts;
 mod e2e_upstream;
 mod e2e_values;
 mod functions;
+mod lineage;
 mod mask_values;
 mod postgres;
 mod postgres_model;

@@ -10,6 +10,7 @@ use super::super::parsed;
 use super::super::walker::{Arguments, BASE_TYPES, built_in, name_of, string_of};
 use super::expression::SCALAR;
 use super::from::table_of;
+use super::returns::{self, Returns};
 use super::scope::Scope;
 use super::sources::{Sources, Table, Value};
 use super::{Analysis, CALLS_MAX, Reason};
@@ -56,96 +57,6 @@ const SHOWING: &[&str] = &[
     "pg_stat_get_backend_activity",
 ];
 
-/// Built-in functions that return a set, outside of FROM.
-const SETS: &[&str] = &[
-    "_pg_expandarray",
-    "aclexplode",
-    "generate_series",
-    "generate_subscripts",
-    "json_array_elements",
-    "json_array_elements_text",
-    "json_each",
-    "json_each_text",
-    "json_object_keys",
-    "json_populate_recordset",
-    "json_to_recordset",
-    "jsonb_array_elements",
-    "jsonb_array_elements_text",
-    "jsonb_each",
-    "jsonb_each_text",
-    "jsonb_object_keys",
-    "jsonb_path_query",
-    "jsonb_path_query_tz",
-    "jsonb_populate_recordset",
-    "jsonb_to_recordset",
-    "pg_mcv_list_items",
-    "regexp_matches",
-    "regexp_split_to_table",
-    "string_to_table",
-    "ts_debug",
-    "ts_parse",
-    "ts_stat",
-    "ts_token_type",
-    "unnest",
-];
-
-/// Built-in functions in FROM, and the columns that they have on every server.
-const COMPOSITES: &[(&str, &[&str])] = &[
-    ("json_each", &["key", "value"]),
-    ("json_each_text", &["key", "value"]),
-    ("jsonb_each", &["key", "value"]),
-    ("jsonb_each_text", &["key", "value"]),
-    (
-        "aclexplode",
-        &["grantor", "grantee", "privilege_type", "is_grantable"],
-    ),
-    ("_pg_expandarray", &["x", "n"]),
-    ("pg_options_to_table", &["option_name", "option_value"]),
-    ("ts_parse", &["tokid", "token"]),
-    ("ts_token_type", &["tokid", "alias", "description"]),
-    ("ts_stat", &["word", "ndoc", "nentry"]),
-    (
-        "pg_get_keywords",
-        &["word", "catcode", "barelabel", "catdesc", "baredesc"],
-    ),
-    ("parse_ident", &["parse_ident"]),
-];
-
-/// Built-in functions in FROM that yield one column, of the name of the function or its alias.
-const SCALARS: &[&str] = &[
-    "generate_series",
-    "generate_subscripts",
-    "json_object_keys",
-    "jsonb_object_keys",
-    "jsonb_path_query",
-    "jsonb_path_query_tz",
-    "regexp_matches",
-    "regexp_split_to_table",
-    "string_to_table",
-    "current_schemas",
-    "current_setting",
-    "now",
-    "version",
-    "lower",
-    "upper",
-    "regexp_split_to_array",
-    "string_to_array",
-    "pg_get_viewdef",
-    "pg_ls_dir",
-    "pg_listening_channels",
-    "query_to_xml",
-    "set_config",
-    "pg_read_file",
-];
-
-/// One column that is named `value`.
-const ELEMENTS: &[&str] = &[
-    "json_array_elements",
-    "json_array_elements_text",
-    "jsonb_array_elements",
-    "jsonb_array_elements_text",
-];
-
 impl<'c> Analysis<'c> {
     pub(super) fn call<'n>(&mut self, call: &'n p::FuncCall, scope: &Scope<'_, 'n>) -> Value {
         let arguments: Vec<_> = call
@@ -185,7 +96,8 @@ impl<'c> Analysis<'c> {
             [only] => Some(only),
             _ => None,
         };
-        self.called(&name, Some(call), row, given)
+        let scalars = arguments.iter().all(|value| self.is_scalar(value.type_oid));
+        self.called(&name, Some(call), row, given, scalars)
     }
 
     /// `row.name`, where `name` is no column of the row: a function of it.
@@ -195,7 +107,7 @@ impl<'c> Analysis<'c> {
             name: Some(name.to_owned()),
         };
         let given = row.sources.clone();
-        self.called(&name, None, Some(&row), given)
+        self.called(&name, None, Some(&row), given, false)
     }
 
     fn called(
@@ -204,6 +116,7 @@ impl<'c> Analysis<'c> {
         call: Option<&p::FuncCall>,
         only: Option<&Value>,
         given: Sources,
+        scalars: bool,
     ) -> Value {
         let word = name.name.as_deref().unwrap_or_default();
         let known = built_in(name);
@@ -227,7 +140,17 @@ impl<'c> Analysis<'c> {
         let mut parts = vec![given.clone()];
         let mut type_oid = 0;
         match known {
-            Some(effect) => parts.extend(self.built_in(effect, word, call, &given)),
+            Some(effect) => {
+                parts.extend(self.built_in(effect, word, call, &given));
+                let is_scalar = match returns::returns(word) {
+                    Returns::Scalar => true,
+                    Returns::Arguments => scalars,
+                    Returns::Row => false,
+                };
+                if is_scalar && others.is_empty() {
+                    type_oid = SCALAR;
+                }
+            }
             None if others.is_empty() => {
                 let schema = match &name.schema {
                     Schema::Named(schema) => Some(schema.as_str()),
@@ -241,7 +164,7 @@ impl<'c> Analysis<'c> {
                 }
             }
         }
-        if SETS.contains(&word) || others.iter().any(|function| function.returns_set) {
+        if returns::is_set(word) || others.iter().any(|function| function.returns_set) {
             self.decide(&given, Decides::Limit);
         }
         for function in others {
@@ -562,15 +485,15 @@ impl<'c> Analysis<'c> {
         {
             return self.unnested(call, scalar(), &value, scope);
         }
-        if let Some((_, names)) = COMPOSITES.iter().find(|(known, _)| *known == word) {
+        if let Some(names) = returns::columns(word) {
             let names = names.iter().map(|name| Arc::from(*name)).collect();
             return table_of(names, &value.sources);
         }
-        if ELEMENTS.contains(&word) {
+        if returns::yields_value(word) {
             let name = alias.map_or("value", |alias| &alias.aliasname);
             return table_of(vec![Arc::from(name)], &value.sources);
         }
-        if SCALARS.contains(&word) || call.is_none() {
+        if self.is_scalar(value.type_oid) {
             return table_of(scalar(), &value.sources);
         }
         Table {

@@ -12,7 +12,7 @@ use super::{Analysis, string_list};
 use crate::catalogue::{Event, Relation};
 use crate::sql::lineage::{ColumnId, Decides, Escapes};
 
-/// What a change gives to columns, by position in the target.
+/// What a change gives to columns, by position in the target; not where it is their own value.
 type Assigned = BTreeMap<usize, Sources>;
 
 /// The relation that is changed.
@@ -370,21 +370,25 @@ impl<'c> Analysis<'c> {
     fn assign(&mut self, target: &mut Target<'c>, position: usize, value: &Value) {
         let own = target.sources(position);
         self.written.extend(own.as_slice());
-        let is_own = value.untouched && value.sources.is_subset_of(&own);
-        if !is_own {
-            self.escape(&value.sources, Escapes::Stored);
+        let is_own =
+            value.untouched && !value.sources.is_empty() && value.sources.is_subset_of(&own);
+        if is_own {
+            return;
         }
+        self.escape(&value.sources, Escapes::Stored);
         let before = target.assigned.remove(&position).unwrap_or_default();
         let all = self.union([&before, &value.sources]);
         target.assigned.insert(position, all);
     }
 
     fn writes_rows(&mut self, target: &Target<'_>) {
-        let whole = target.relations.iter().map(|relation| ColumnId {
+        let named = target.relations.iter().copied();
+        let all = named.chain(self.probed(target)).map(|relation| ColumnId {
             relation: relation.oid,
             number: 0,
         });
-        self.written.extend(whole);
+        let all: Vec<_> = all.collect();
+        self.written.extend(all);
         if target.relations.is_empty() {
             self.written.insert(ColumnId::ANY);
         }
@@ -508,12 +512,12 @@ impl<'c> Analysis<'c> {
             let Some(given) = target.assigned.get(&position) else {
                 return field;
             };
-            let own = given.is_subset_of(&field.value.sources);
             let sources = self.union([&field.value.sources, given]);
             Field {
                 value: Value {
                     sources,
-                    untouched: field.value.untouched && own,
+                    // It shows what this statement says, which may be a guess.
+                    untouched: false,
                     ..field.value
                 },
                 ..field

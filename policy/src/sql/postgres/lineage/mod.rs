@@ -11,6 +11,7 @@ mod from;
 mod names;
 mod query;
 mod relation;
+mod returns;
 mod scope;
 mod sources;
 mod statement;
