@@ -47,6 +47,7 @@ mod e2e_silence;
 mod e2e_state;
 mod e2e_targets;
 mod e2e_texts;
+mod e2e_transforms;
 mod e2e_upstream;
 mod e2e_values;
 mod functions;
