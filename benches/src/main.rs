@@ -76,12 +76,60 @@ const CASES: &[(&str, Case)] = &[
     ("profile", profile_new),
     ("judge-known", judge_known),
     ("judge-other-literal", judge_other_literal),
+    ("judge-1000-patterns", judge_patterns),
     ("record", record),
     ("relay-prepared", relay_prepared),
     ("relay-simple", relay_simple),
     ("relay-simple-other-literal", relay_simple_other_literal),
     ("relay-1000-rows", relay_rows),
 ];
+
+/// Judges a statement anew by a thousand rules that each name tables by a wildcard.
+fn judge_patterns(count: u64) -> Option<()> {
+    let rule = |number: usize| {
+        format!(
+            "[[rule]]\nname = \"r{number}\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n\
+             allow = {{ statements = [\"select\"], tables = [\"*_tenant{number:04}_*\"] }}\n"
+        )
+    };
+    let source = policy::Source {
+        file: "rules.toml".to_owned(),
+        text: (0..1000).map(rule).collect(),
+    };
+    let compiled = policy::Policy::compile(&[source], &policy::Known::default());
+    let policy = compiled.ok()?.policy;
+    let principal = policy::Principal {
+        issuer: String::new(),
+        subject: String::new(),
+        name: String::new(),
+        groups: Vec::new(),
+        delegation: Vec::new(),
+        token_id: None,
+        expires: 0,
+        proof: policy::Proof::Password,
+    };
+    let target = policy::Target::named("orders");
+    let permit = policy
+        .admit(&principal, &target, policy::Occasion::default())
+        .ok()?;
+    let batch = profile(
+        "SELECT a FROM public.app_tenant0471_orders",
+        &ProfileLimits::default(),
+    );
+    let operation = policy::Operation::Sql {
+        statements: &batch.statements,
+        session: policy::SessionContext {
+            search_path: policy::SearchPath::Unknown,
+            read_only: true,
+            catalogue: None,
+            unsettled: false,
+        },
+    };
+    for _ in 0..count {
+        (policy.judge(&permit, &operation) == policy::Decision::Allow).then_some(())?;
+    }
+    Some(())
+}
 
 /// Decodes and pairs what a prepared query says and hears.
 fn decode(count: u64) -> Option<()> {

@@ -169,6 +169,23 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// The one schema that the schema part stands for, when it has no wildcard.
+    pub(crate) fn exact_schema(&self) -> Option<&str> {
+        match self.schema.segments.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The longest text that every name which fits has in it; `None` where that is nothing.
+    pub(crate) fn longest_literal(&self) -> Option<&str> {
+        let segments = self.name.segments.iter();
+        let longest = segments.max_by_key(|segment| segment.len())?;
+        (!longest.is_empty()).then_some(longest)
+    }
+}
+
 impl fmt::Display for Pattern {
     /// In the syntax that [`Pattern::parse`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
