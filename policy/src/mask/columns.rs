@@ -17,6 +17,8 @@ use crate::sql::lineage::{Called, ColumnId};
 pub struct MaskedColumns {
     columns: HashMap<ColumnId, MaskedColumn>,
     relations: BTreeSet<u32>,
+    /// Every relation of the catalogue, sorted.
+    known: Box<[u32]>,
     unmatched: Vec<(String, String)>,
     /// What is done to a value that may be of any column, if any is masked.
     any: Option<MaskedColumn>,
@@ -62,6 +64,9 @@ impl MaskedColumns {
                 }
             }
         }
+        let mut known: Vec<u32> = catalogue.relations().map(|relation| relation.oid).collect();
+        known.sort_unstable();
+        found.known = known.into();
         found.spread(catalogue);
         found.relations = found.columns.keys().map(|column| column.relation).collect();
         let first = found.columns.iter().min_by_key(|(id, _)| **id);
@@ -110,6 +115,12 @@ impl MaskedColumns {
             let mut patterns = patterns.iter();
             patterns.any(|pattern| pattern.must_match(candidate))
         })
+    }
+
+    /// Whether the catalogue has the relation. Of another one nobody knows what is masked.
+    #[must_use]
+    pub fn knows(&self, relation: u32) -> bool {
+        self.known.binary_search(&relation).is_ok()
     }
 
     /// Whether the relation has a masked column.

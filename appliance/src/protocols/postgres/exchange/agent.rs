@@ -32,7 +32,7 @@ pub(super) const EXECUTE_DEPTH_MAX: usize = 4;
 /// Capacity above which the buffer for a rewritten text is given back to the allocator.
 ///
 /// Bytes. One long text must not leave its buffer behind for the rest of an idle session.
-const SCRATCH_KEPT: usize = 1024;
+pub(super) const SCRATCH_KEPT: usize = 1024;
 
 /// What became of one message.
 enum Outcome {

@@ -94,6 +94,13 @@ impl Known {
         self.has_looked
     }
 
+    /// The server answered from a table that the catalogue does not have.
+    pub(super) fn is_outdated(&self) {
+        if let Some(watch) = &self.watch {
+            watch.ask();
+        }
+    }
+
     pub(super) fn poll_known(&self, context: &mut Context<'_>) -> Poll<()> {
         match &self.watch {
             Some(watch) => watch.poll_view(self.look, context),

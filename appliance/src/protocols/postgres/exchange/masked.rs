@@ -234,6 +234,9 @@ impl Exchange {
         };
         let out = &mut self.scratch_for_agent;
         let seen = masking.answer(piece, unread, answer, statement, out)?;
+        if masking.takes_missed_relations() {
+            self.catalogue.is_outdated();
+        }
         Ok(seen.into())
     }
 

@@ -8,6 +8,7 @@ use codecs::postgres::{
     Backend, BackendPiece, BackendTag, Decoded, Origin, Reply, Request, TransactionStatus,
 };
 
+use super::agent::SCRATCH_KEPT;
 use super::{Exchange, Fault, Note, NoteKind, Path, Pause, Recording, Reported, Sides, Taken};
 use crate::protocols::postgres::names::Step;
 use crate::protocols::postgres::refuse;
@@ -67,6 +68,9 @@ impl Exchange {
             }
             self.recording = Recording::Neither;
             if is_last {
+                if self.scratch_for_agent.capacity() > SCRATCH_KEPT && self.pipeline.is_at_rest() {
+                    self.scratch_for_agent = Vec::new();
+                }
                 return Ok(Taken {
                     bytes: taken,
                     pause: None,

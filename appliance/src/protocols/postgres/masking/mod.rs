@@ -109,6 +109,8 @@ pub(super) struct Masking {
     /// Bytes from the next message on in which detectors find nothing.
     clean: usize,
     concealed: Concealed,
+    /// The server named a table that the catalogue does not have.
+    misses_relations: bool,
 }
 
 /// The rows that are arriving.
@@ -131,6 +133,7 @@ impl Masking {
             withholds: false,
             clean: 0,
             concealed: Concealed::default(),
+            misses_relations: false,
         })
     }
 
@@ -272,6 +275,11 @@ impl Masking {
         Ok(Seen::Rewritten)
     }
 
+    /// Whether the server named a table that the catalogue does not have, since this was asked.
+    pub(super) fn takes_missed_relations(&mut self) -> bool {
+        std::mem::take(&mut self.misses_relations)
+    }
+
     /// The first bytes of what is unread were taken.
     pub(super) fn taken(&mut self, bytes: usize) {
         self.clean = self.clean.saturating_sub(bytes);
@@ -347,10 +355,9 @@ impl Masking {
         } else {
             self.planned(statement)
         };
-        self.rows = Some(Rows {
-            statement,
-            shape: Rc::new(Shape::new(&self.masks, &planned, &fields, None)),
-        });
+        let shape = Rc::new(Shape::new(&self.masks, &planned, &fields, None));
+        self.misses_relations |= shape.is_of_unknown;
+        self.rows = Some(Rows { statement, shape });
     }
 
     /// Keeps the answer to a Describe.
@@ -409,6 +416,7 @@ impl Masking {
         let shape = portal
             .shape(&self.masks, &self.planned(statement))
             .ok_or(Unmaskable::Undescribed)?;
+        self.misses_relations |= shape.is_of_unknown;
         self.rows = Some(Rows {
             statement,
             shape: Rc::clone(&shape),

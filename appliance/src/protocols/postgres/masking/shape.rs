@@ -13,6 +13,8 @@ use super::session::SessionMasks;
 pub(super) struct Shape {
     pub(super) columns: Box<[Column]>,
     pub(super) care: Care,
+    /// A column is one of a table that the catalogue does not have.
+    pub(super) is_of_unknown: bool,
 }
 
 /// What has to be looked at.
@@ -47,6 +49,7 @@ impl Shape {
         Self {
             columns: [column].into(),
             care: Care::Rows,
+            is_of_unknown: false,
         }
     }
 
@@ -73,9 +76,17 @@ impl Shape {
             })
             .collect();
         let care = columns.iter().map(Column::care).max();
+        let is_of_unknown = match planned {
+            Planned::Plan(plan) => fields
+                .iter()
+                .filter_map(|field| field.origin)
+                .any(|origin| !plan.columns.knows(origin.relation)),
+            Planned::Clear | Planned::Cursor(_) | Planned::Unknown => false,
+        };
         Self {
             columns,
             care: care.unwrap_or(Care::None),
+            is_of_unknown,
         }
     }
 }
@@ -168,9 +179,13 @@ pub(super) fn mask(
         Planned::Cursor(_) | Planned::Unknown => return Some(Transform::Redact),
     };
     let by_statement = by_statement(plan, columns, index);
-    let by_server = origin
-        .and_then(|origin| plan.columns.column(origin))
-        .map(|masked| masked.with.clone());
+    let by_server = origin.and_then(|origin| {
+        if !plan.columns.knows(origin.relation) {
+            return Some(Transform::Redact);
+        }
+        let masked = plan.columns.column(origin)?;
+        Some(masked.with.clone())
+    });
     match (by_statement, by_server) {
         (Some(one), Some(other)) => Some(one.stricter(other)),
         (one, other) => one.or(other),
