@@ -97,7 +97,19 @@ impl<'c> Analysis<'c> {
             _ => None,
         };
         let scalars = arguments.iter().all(|value| self.is_scalar(value.type_oid));
-        self.called(&name, Some(call), row, given, scalars)
+        let value = self.called(&name, Some(call), row, given, scalars);
+        let is_of_first = matches!(
+            name.name.as_deref(),
+            Some("json_populate_record" | "jsonb_populate_record")
+        );
+        match arguments.first() {
+            // The row that it fills.
+            Some(first) if is_of_first && value.type_oid == 0 => Value {
+                type_oid: first.type_oid,
+                ..value
+            },
+            Some(_) | None => value,
+        }
     }
 
     /// `row.name`, where `name` is no column of the row: a function of it.

@@ -9,7 +9,7 @@ use pg_query::{Node, NodeEnum, NodeRef};
 use super::scope::{Item, Scope, With};
 use super::sources::{Field, Fields, Sources, Table, Value};
 use super::{Analysis, string_list};
-use crate::catalogue::{Event, Relation};
+use crate::catalogue::{Event, Relation, RelationKind};
 use crate::sql::lineage::{ColumnId, Decides, Escapes};
 
 /// What a change gives to columns, by position in the target; not where it is their own value.
@@ -21,6 +21,8 @@ struct Target<'c> {
     /// More than one where its name is not certain.
     relations: Vec<&'c Relation>,
     assigned: Assigned,
+    /// What it returns is made by a rule, or by a trigger of a view: it is in no table.
+    is_replaced: bool,
 }
 
 /// What RETURNING may name beside the target, and where `*` shows it.
@@ -90,9 +92,11 @@ impl<'c> Analysis<'c> {
                 item: Item::default(),
                 relations: Vec::new(),
                 assigned: Assigned::new(),
+                is_replaced: false,
             };
         };
         let relations = self.candidates(relation);
+        let mut is_replaced = false;
         for relation in &relations {
             let has_code = relation
                 .triggers
@@ -100,11 +104,14 @@ impl<'c> Analysis<'c> {
                 .any(|found| found.events.contains(&event))
                 || relation.rules.iter().any(|found| found.event == event);
             self.runs_attached_code |= has_code;
+            is_replaced |= !relation.rules.is_empty()
+                || (relation.kind == RelationKind::View && !relation.triggers.is_empty());
         }
         Target {
             item: self.relation_item(relation),
             relations,
             assigned: Assigned::new(),
+            is_replaced,
         }
     }
 
@@ -125,7 +132,9 @@ impl<'c> Analysis<'c> {
         };
         let names = target_names(&insert.cols);
         let count = rows.fields.list().len();
-        let positions: Vec<usize> = if names.is_empty() {
+        let positions: Vec<usize> = if names.is_empty() && rows.open.is_some() {
+            (0..target.item.table.fields.list().len()).collect()
+        } else if names.is_empty() {
             (0..target.item.table.fields.list().len().min(count)).collect()
         } else {
             names
@@ -504,6 +513,16 @@ impl<'c> Analysis<'c> {
 
     fn returned(&mut self, target: &Target<'c>) -> Item {
         let mut item = target.item.clone();
+        if target.is_replaced {
+            let fields = item.table.fields.list().iter().map(|field| Field {
+                name: field.name.clone(),
+                value: Value::any(),
+            });
+            let fields: Vec<_> = fields.collect();
+            item.table.fields = Arc::new(Fields::from(fields));
+            item.whole = Sources::any();
+            return item;
+        }
         if target.assigned.is_empty() {
             return item;
         }

@@ -105,7 +105,12 @@ impl Analysis<'_> {
     fn case<'n>(&mut self, case: &'n p::CaseExpr, scope: &Scope<'_, 'n>) -> Value {
         let tested = self.value(case.arg.as_deref(), scope).sources;
         self.decide(&tested, Decides::Condition);
+        let equality = case
+            .arg
+            .as_ref()
+            .and_then(|_| self.operator_named(None, "="));
         let mut parts = vec![tested];
+        parts.extend(equality);
         for node in case.args.iter().chain(case.defresult.as_deref()) {
             parts.push(self.value(Some(node), scope).sources);
         }
@@ -155,10 +160,15 @@ impl Analysis<'_> {
             | Type::AnySublink
             | Type::RowcompareSublink
             | Type::CteSublink => {
-                self.operator(&link.oper_name);
+                let called = if link.oper_name.is_empty() {
+                    self.operator_named(None, "=")
+                } else {
+                    self.operator(&link.oper_name)
+                };
+                let called = called.unwrap_or_default();
                 let tested = self.value(link.testexpr.as_deref(), scope).sources;
                 let listed = self.all_of(&table);
-                Value::derived(self.union([&tested, &listed]))
+                Value::derived(self.union([&tested, &listed, &called]))
             }
         }
     }

@@ -166,6 +166,9 @@ impl Analysis<'_> {
             return (table, Vec::new());
         }
         let mut fields = Vec::new();
+        if !names.is_empty() {
+            self.operator_named(None, "=");
+        }
         for name in &names {
             let sides = [self.column_of(left, name), self.column_of(right, name)];
             let sources = self.union_of_values(sides.iter().flatten());

@@ -30,7 +30,8 @@ use sources::{Sources, Table, Union, Value};
 
 /// Most that is looked at for one statement: names compared, columns copied, sources joined.
 ///
-/// About a tenth of a second. A statement beyond it may do anything.
+/// A text of a megabyte stays below it, unless its parts are multiplied. A statement beyond it may do
+/// anything.
 const WORK_MAX: usize = 10_000_000;
 
 /// Most columns that the items of FROM of one statement may have together, counted at each join

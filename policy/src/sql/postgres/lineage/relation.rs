@@ -20,6 +20,9 @@ const DESCENDANTS_MAX: usize = 32;
 /// Deepest nesting of views that is looked through.
 const VIEWS_MAX: usize = 40;
 
+/// The view of the extension of that name, whose function has that name too.
+const STATEMENTS: &str = "pg_stat_statements";
+
 /// Columns of the server's relations that may hold any table's values, or texts of statements,
 /// which quote them.
 const SHOWING: &[(&str, &[&str])] = &[
@@ -272,7 +275,7 @@ impl<'c> Analysis<'c> {
             self.charge_columns(shape.table.fields.list().len() + 1);
             return shape;
         }
-        let shape = if relation.definition.is_some() && !is_of_server(&relation.name.schema) {
+        let shape = if relation.definition.is_some() && !self.is_listed(relation) {
             self.view(relation)
         } else {
             Arc::new(self.table(relation, with_descendants))
@@ -283,6 +286,18 @@ impl<'c> Analysis<'c> {
         let shape = self.import(shape);
         self.shapes.insert(key, Arc::clone(&shape));
         shape
+    }
+
+    /// Whether it is known what it shows, without a look at its definition.
+    fn is_listed(&self, relation: &Relation) -> bool {
+        let name = &relation.name;
+        let of_extension = |extension: &str| {
+            let mut functions = self.catalogue.functions_named(extension);
+            functions.any(|function| {
+                function.name == *name && function.extension.as_deref() == Some(extension)
+            })
+        };
+        is_of_server(&name.schema) || (&*name.name == STATEMENTS && of_extension(STATEMENTS))
     }
 
     fn table(&mut self, relation: &'c Relation, with_descendants: bool) -> Shape {
@@ -297,9 +312,7 @@ impl<'c> Analysis<'c> {
         if family.len() > DESCENDANTS_MAX + 1 {
             family.truncate(1);
         }
-        let shows: &[_] = if is_of_server(&relation.name.schema)
-            || &*relation.name.name == "pg_stat_statements"
-        {
+        let shows: &[_] = if self.is_listed(relation) {
             showing(&relation.name.name)
         } else {
             &[]
