@@ -46,7 +46,7 @@ pub(super) struct RuleActions {
 pub(crate) struct AllDefinitions {
     relations: HashMap<u32, Definitions>,
     domains: HashMap<u32, Vec<Effect>>,
-    /// Casts that run code of users without being written.
+    /// Casts that run code of users.
     pub(super) casts: Vec<Cast>,
 }
 
@@ -61,15 +61,14 @@ impl AllDefinitions {
             .iter()
             .filter(|type_| !type_.constraints.is_empty());
         let casts = parts.casts.iter().filter(|cast| {
-            cast.implicit
-                && cast.function.as_ref().is_some_and(|function| {
-                    let mut same = parts
-                        .functions
-                        .iter()
-                        .filter(|known| known.name == *function);
-                    let built_in = *function.schema == *"pg_catalog";
-                    !built_in && !same.all(is_harmless)
-                })
+            cast.function.as_ref().is_some_and(|function| {
+                let mut same = parts
+                    .functions
+                    .iter()
+                    .filter(|known| known.name == *function);
+                let built_in = *function.schema == *"pg_catalog";
+                !built_in && !same.all(is_harmless)
+            })
         });
         Self {
             relations: relations

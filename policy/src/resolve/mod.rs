@@ -89,6 +89,9 @@ struct Resolver<'a> {
     known: HashSet<Effect>,
     visited: HashSet<(Class, u32, Way)>,
     pending: Vec<(Class, &'a Relation, Way)>,
+    /// Functions whose bodies are still to be looked at, and those that were.
+    bodies: Vec<&'a Function>,
+    seen_bodies: HashSet<*const Function>,
     /// Types of the columns of what is touched.
     column_types: BTreeSet<u32>,
     missing: bool,
@@ -102,6 +105,8 @@ impl<'a> Resolver<'a> {
             known: HashSet::new(),
             visited: HashSet::new(),
             pending: Vec::new(),
+            bodies: Vec::new(),
+            seen_bodies: HashSet::new(),
             column_types: BTreeSet::new(),
             missing: false,
         }
@@ -224,10 +229,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Each body once: functions may call each other in a circle.
     fn body(&mut self, function: &'a Function) {
-        let what = format!("the function {}", text(&function.name));
-        for effect in definitions::body(function) {
-            self.defined(&effect, &what);
+        if self.seen_bodies.insert(std::ptr::from_ref(function)) {
+            self.bodies.push(function);
         }
     }
 
@@ -261,12 +266,18 @@ impl<'a> Resolver<'a> {
 /// What lies beneath.
 impl Resolver<'_> {
     fn dig(&mut self) {
-        while let Some((class, relation, way)) = self.pending.pop() {
-            if self.effects.len() >= BENEATH_MAX {
+        while self.effects.len() < BENEATH_MAX {
+            if let Some(function) = self.bodies.pop() {
+                let what = format!("the function {}", text(&function.name));
+                for effect in definitions::body(function) {
+                    self.defined(&effect, &what);
+                }
+            } else if let Some((class, relation, way)) = self.pending.pop() {
+                if self.visited.insert((class, relation.oid, way)) {
+                    self.beneath_relation(class, relation, way);
+                }
+            } else {
                 return;
-            }
-            if self.visited.insert((class, relation.oid, way)) {
-                self.beneath_relation(class, relation, way);
             }
         }
     }
@@ -451,6 +462,13 @@ impl Resolver<'_> {
                 self.pending.push((effect.class, relation, Way::Named));
             }
         }
+        if let Object::Function(function) = &effect.object
+            && function.opaque
+        {
+            for function in self.functions(&function.name) {
+                self.body(function);
+            }
+        }
     }
 }
 
@@ -496,12 +514,21 @@ impl Resolver<'_> {
                 }
             }
         }
+        let catalogue = self.in_.catalogue;
         for name in &relied.types {
             let word = name.name.as_deref().unwrap_or_default();
-            for type_ in self.in_.catalogue.types_named(word) {
+            for type_ in catalogue.types_named(word) {
                 if self.may_be(name, &type_.name.schema) {
                     self.column_types.insert(type_.oid);
                     self.domain(type_.oid);
+                }
+            }
+            // A table's name is that of its rows' type.
+            for relation in catalogue.relations_named(word) {
+                if self.may_be(name, &relation.name.schema) {
+                    for column in &relation.columns {
+                        self.domain(column.type_oid);
+                    }
                 }
             }
         }
@@ -509,7 +536,7 @@ impl Resolver<'_> {
         self.dig();
     }
 
-    /// Casts that run unasked where a value has their type.
+    /// Casts of a type that is at hand: those that run unasked, and those that may be asked for.
     fn casts(&mut self) {
         let catalogue = self.in_.catalogue;
         for cast in &catalogue.definitions().casts {

@@ -152,6 +152,7 @@ fn shop() -> Catalogue {
             "public.calls",
             "SELECT public.reach(open.id) AS reach FROM public.open",
         ),
+        view(31, "public.calls_known", "SELECT public.known() AS known"),
         view(6, "public.unread", "SELECT FROM WHERE"),
         table(7, "agent.open"),
         triggered,
@@ -212,12 +213,20 @@ fn shop() -> Catalogue {
                 },
             ],
             types: vec![rows, pair, checked_text],
-            casts: vec![Cast {
-                source: 102,
-                target: TEXT,
-                function: Some(qualified("public.to_short")),
-                implicit: true,
-            }],
+            casts: vec![
+                Cast {
+                    source: 102,
+                    target: TEXT,
+                    function: Some(qualified("public.to_short")),
+                    implicit: true,
+                },
+                Cast {
+                    source: TEXT,
+                    target: 101,
+                    function: Some(qualified("public.reach")),
+                    implicit: false,
+                },
+            ],
         },
     )
 }
@@ -526,6 +535,8 @@ fn the_body_of_a_listed_function_is_looked_at() {
         &[
             ("SELECT known()", "no-secret"),
             ("SELECT public.known()", "no-secret"),
+            ("SELECT * FROM calls_known", "no-secret"),
+            ("SELECT (name).reach FROM open", "public.reach().."),
             ("SELECT reach('x')", "public.reach().."),
         ],
     );
@@ -538,7 +549,7 @@ fn types_bring_their_code_along() {
         &[
             ("SELECT 'x'::text", "allow"),
             ("SELECT '(1)'::pair", "public.to_short().."),
-            ("SELECT 'x'::short", "allow"),
+            ("SELECT 'x'::short", "public.reach().."),
         ],
     );
 }

@@ -299,8 +299,10 @@ impl<'l> Walker<'l> {
                 self.relies_on.fields.extend(last.map(str::to_owned));
             }
             NodeRef::AIndirection(indirection) => {
+                // `(x).f` is also a call of f, whatever the type of x is.
                 let fields = indirection.indirection.iter().filter_map(string_of);
-                self.relies_on.fields.extend(fields.map(str::to_owned));
+                let calls = fields.map(|field| (field.to_owned(), Some(1)));
+                self.relies_on.functions.extend(calls);
             }
             NodeRef::AExpr(expression) if expression.kind() != p::AExprKind::AexprOp => {
                 operators = &["=", ">=", "<=", "<>"];
