@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::columns::MaskedColumn;
 use super::{MaskedColumns, OnLost, Transform};
 use crate::decision::{Refusal, RefusalKind};
-use crate::sql::lineage::{Called, ColumnId, Decides, Escapes, Lineage, Lost, Output};
+use crate::sql::lineage::{Called, ColumnId, Decides, Escapes, Held, Lineage, Lost, Output};
 
 /// What is done to the answer of one statement.
 #[derive(Debug, Clone)]
@@ -33,6 +33,9 @@ pub type ColumnMask = Option<Transform>;
 impl MaskPlan {
     /// What is done to the answer of a statement of this lineage.
     ///
+    /// EXECUTE and FETCH answer with the rows of another statement, whose plan the caller has kept;
+    /// the plan made here redacts them whole.
+    ///
     /// # Errors
     /// Why the statement can not run: it would show, store, send or decide by what is masked in a
     /// way that no change of its answer undoes.
@@ -41,7 +44,9 @@ impl MaskPlan {
         if let Some(refusal) = judged.refused() {
             return Err(refusal);
         }
-        let is_lost = judged.lost().is_some();
+        // The rows of another statement, of which this plan knows nothing.
+        let is_elsewhere = matches!(lineage.held, Some(Held::Executes(_) | Held::Fetches(_)));
+        let is_lost = is_elsewhere || judged.lost().is_some();
         let outputs = if is_lost {
             Outputs::All(Transform::Redact)
         } else {

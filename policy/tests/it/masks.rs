@@ -6,7 +6,7 @@ use std::sync::Arc;
 use policy::catalogue::{Catalogue, Column, Parts, Qualified, Relation, RelationKind};
 use policy::mask::{Detect, MaskPlan, MaskRule, MaskedColumns, OnLost, Outputs, Transform};
 use policy::pattern::{ColumnPattern, Pattern};
-use policy::sql::lineage::{Called, ColumnId, Decides, Escapes, Lineage, Lost, Output};
+use policy::sql::lineage::{Called, ColumnId, Decides, Escapes, Held, Lineage, Lost, Output};
 
 const CUSTOMERS: u32 = 100;
 const ARCHIVE: u32 = 101;
@@ -287,6 +287,20 @@ fn what_can_not_be_traced_is_denied_or_redacted_whole() {
     );
     // Without a masked column there is nothing to lose.
     assert_eq!(outputs(&lost(None), &[]), Outputs::Each(vec![None]));
+}
+
+#[test]
+fn rows_of_another_statement_are_redacted_unless_its_plan_is_at_hand() {
+    for held in [
+        Held::Executes("p".to_owned()),
+        Held::Fetches("c".to_owned()),
+    ] {
+        let lineage = Lineage {
+            held: Some(held),
+            ..Lineage::default()
+        };
+        assert_eq!(outputs(&lineage, &last4()), Outputs::All(Transform::Redact));
+    }
 }
 
 #[test]

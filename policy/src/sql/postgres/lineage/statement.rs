@@ -49,7 +49,6 @@ impl<'c> Analysis<'c> {
                     let value = self.value(Some(parameter), &scope).sources;
                     self.decide(&value, Decides::Condition);
                 }
-                self.lose(format!("what {} answers was not kept", execute.name));
                 self.held = Some(Held::Executes(execute.name.clone()));
             }
             NodeRef::DeclareCursorStmt(declare) => {
@@ -57,7 +56,6 @@ impl<'c> Analysis<'c> {
                 self.held = Some(Held::Declares(declare.portalname.clone()));
             }
             NodeRef::FetchStmt(fetch) if !fetch.ismove => {
-                self.lose(format!("what {} answers was not kept", fetch.portalname));
                 self.held = Some(Held::Fetches(fetch.portalname.clone()));
             }
             NodeRef::CreateTableAsStmt(create) => self.create_as(create),
@@ -170,12 +168,6 @@ impl<'c> Analysis<'c> {
         self.top(explain.query.as_deref());
         self.held = None;
         self.open = false;
-        // Rows that an inner EXECUTE would answer with are not shown either.
-        if let Some(NodeEnum::ExecuteStmt(_)) =
-            explain.query.as_deref().and_then(|node| node.node.as_ref())
-        {
-            self.lost.clear();
-        }
         let called = (0..self.calls.len()).map(super::call_number).collect();
         self.answers_with(&["QUERY PLAN"], &called);
     }
