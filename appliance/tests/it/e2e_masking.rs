@@ -487,6 +487,27 @@ fn masked_columns_are_masked_in_whatever_shape_they_are_shown() {
     assert_eq!(seen, "canaryperson-2");
 }
 
+/// Masks of columns hide these columns and nothing else, from the first statement on and whatever
+/// a result is fetched by.
+#[test]
+fn what_is_not_masked_is_shown_from_the_first_statement_on() {
+    let server = server();
+    let appliance = masked_appliance(&server);
+    let mut wire = appliance.login("claude", "analysts");
+    assert_eq!(wire.value("select 1"), "1");
+    assert_eq!(wire.value("show standard_conforming_strings"), "on");
+    let row = |id: &str| vec![Some(id.to_owned()), Some(REDACTED.to_owned())];
+    wire.query("begin");
+    wire.query("declare c scroll cursor for select id, name from customers order by id");
+    assert_eq!(rows(&wire.query("fetch 1 from c")), [row("1")]);
+    assert_eq!(rows(&wire.query("fetch 1 from c")), [row("2")]);
+    assert_eq!(tags(&wire.query("move backward 1 in c")), "CZ");
+    wire.query("commit");
+    wire.query("prepare p (int) as select id, name from customers where id = $1");
+    assert_eq!(rows(&wire.query("execute p (2)")), [row("2")]);
+    wire.query("deallocate p");
+}
+
 #[test]
 fn what_can_not_be_masked_is_refused_and_the_session_lives() {
     let server = server();

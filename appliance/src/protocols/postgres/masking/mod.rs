@@ -120,6 +120,11 @@ struct Rows {
 }
 
 impl Masking {
+    /// Whether what is masked depends on where a value comes from.
+    pub(super) fn masks_columns(&self) -> bool {
+        self.masks.by_column
+    }
+
     pub(super) fn new(masks: Rc<SessionMasks>, tools: Rc<Tools>) -> Box<Self> {
         Box::new(Self {
             masks,
