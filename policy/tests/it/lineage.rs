@@ -497,13 +497,23 @@ fn what_is_large_is_traced() {
 fn a_name_without_a_known_path_means_every_relation_of_that_name() {
     let catalogue = catalogue();
     let limits = ProfileLimits::default();
-    let found = lineage("SELECT id FROM customers", &catalogue, None, &limits);
-    let sources = &found[0].outputs.as_ref().unwrap()[0].sources;
-    let both = [CUSTOMERS, 20_102].map(|relation| ColumnId {
-        relation,
-        number: 1,
-    });
-    assert!(both.iter().all(|id| sources.contains(id)), "{sources:?}");
+    let text = "SELECT id FROM customers";
+    let set = format!("SET search_path = \"$user\", public; {text}");
+    let user = ["$user".to_owned(), "public".to_owned()];
+    let public = &user[1..];
+    for (text, path) in [
+        (text, None),
+        (text, Some(user.as_slice())),
+        (set.as_str(), Some(public)),
+    ] {
+        let found = lineage(text, &catalogue, path, &limits);
+        let sources = &found.last().unwrap().outputs.as_ref().unwrap()[0].sources;
+        let both = [CUSTOMERS, 20_102].map(|relation| ColumnId {
+            relation,
+            number: 1,
+        });
+        assert!(both.iter().all(|id| sources.contains(id)), "{sources:?}");
+    }
 }
 
 #[test]

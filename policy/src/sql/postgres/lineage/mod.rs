@@ -48,8 +48,8 @@ const CALLS_MAX: usize = 1000;
 /// What each statement of `text` does with columns: as many, and in the order, as
 /// [`profile`](super::profile) has.
 ///
-/// `search_path` is the session's, with `"$user"` replaced; `None` where it is not known: then a
-/// name means every relation of that name.
+/// `search_path` is the session's; `None`, or one with `"$user"` in it, is not known: then a name
+/// means every relation of that name.
 #[must_use]
 pub fn lineage(
     text: &str,
@@ -62,7 +62,7 @@ pub fn lineage(
         Err(unread) => return vec![Lineage::unknown(unread.reason.to_string())],
     };
     let is_batch = tree.stmts.len() > 1;
-    let mut path = search_path.map(<[String]>::to_vec);
+    let mut path = search_path.map(<[String]>::to_vec).filter(is_certain);
     let mut found = Vec::with_capacity(tree.stmts.len());
     for statement in &tree.stmts {
         let mut analysis = Analysis::new(catalogue, path.as_deref(), limits);
@@ -71,11 +71,17 @@ pub fn lineage(
         if is_batch {
             let (profile, _) = statement_profile(text, statement, limits, 0);
             if profile.changes_search_path {
-                path = profile.search_path_after();
+                path = profile.search_path_after().filter(is_certain);
             }
         }
     }
     found
+}
+
+/// `"$user"` is the name of whatever role is current.
+#[expect(clippy::ptr_arg, reason = "what `Option::filter` gives")]
+fn is_certain(path: &Vec<String>) -> bool {
+    !path.iter().any(|schema| schema == "$user")
 }
 
 /// Scope: one statement, or the definition of one view.
