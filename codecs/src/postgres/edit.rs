@@ -1,6 +1,6 @@
 //! Puts other values in the place of some of a message's own; the rest is copied as it stands.
 
-use crate::wire::{EncodeError, Reader, Writer};
+use crate::wire::{EncodeError, Malformed, Reader, Writer};
 
 use super::backend::{BackendTag, ErrorFields};
 use super::error::{DecodeError, InMessage};
@@ -127,4 +127,82 @@ pub fn rewrite_fields(
             .string(if is_other { &other } else { value });
     }
     writer.u8(0).finish()
+}
+
+/// Appends a copy of the whole DataRows at the front of `input`, byte for byte, but with NUL for
+/// whatever is not a value: where one ends can be seen, and the next begins.
+///
+/// Ends with the first message that is another, not whole, or not well-formed, and before the copy
+/// is longer than `bytes_max`; one row is copied however long it is.
+pub fn copy_values_of_rows(input: &[u8], bytes_max: usize, out: &mut Vec<u8>) {
+    let mut reader = Reader::new(input);
+    let before = out.len();
+    loop {
+        let start = out.len();
+        let has_enough = start > before && start.saturating_sub(before) >= bytes_max;
+        if has_enough || copy_values_of_row(&mut reader, out).is_err() {
+            out.truncate(start);
+            return;
+        }
+    }
+}
+
+fn copy_values_of_row(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    if reader.u8()? != BackendTag::DataRow.byte() {
+        return Err(Malformed::Truncated);
+    }
+    let length = usize::try_from(reader.u32()?).map_err(|_| Malformed::Truncated)?;
+    let body = reader.bytes(length.checked_sub(4).ok_or(Malformed::Truncated)?)?;
+    let mut body = Reader::new(body);
+    let count = body.u16()?;
+    out.extend_from_slice(&[0; HEADER_BYTES + 2]);
+    for _ in 0..count {
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(body.nullable()?.unwrap_or_default());
+    }
+    body.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::backend::{encode_command_complete, encode_data_row};
+
+    #[test]
+    fn what_stands_between_values_is_nul_and_nothing_moves() {
+        let mut input = Vec::new();
+        encode_data_row(&mut input, &[Some(b"one"), None, Some(b"")]).unwrap();
+        encode_data_row(&mut input, &[Some(b"two")]).unwrap();
+        let rows = input.len();
+        encode_command_complete(&mut input, b"SELECT 2").unwrap();
+        let mut out = Vec::new();
+        copy_values_of_rows(&input, usize::MAX, &mut out);
+        assert_eq!(out.len(), rows);
+        let shown: Vec<u8> = out.iter().copied().filter(|byte| *byte != 0).collect();
+        assert_eq!(shown, b"onetwo");
+        for (copied, byte) in out.iter().zip(&input) {
+            assert!(*copied == 0 || copied == byte);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_whole_or_not_well_formed_are_left() {
+        let mut input = Vec::new();
+        encode_data_row(&mut input, &[Some(b"one")]).unwrap();
+        let first = input.len();
+        encode_data_row(&mut input, &[Some(b"two")]).unwrap();
+        let mut out = Vec::new();
+        for cut in first..input.len() {
+            out.clear();
+            copy_values_of_rows(&input[..cut], usize::MAX, &mut out);
+            assert_eq!(out.len(), first, "cut at {cut}");
+        }
+        input[first + 10] += 1;
+        out.clear();
+        copy_values_of_rows(&input, usize::MAX, &mut out);
+        assert_eq!(out.len(), first);
+        out.clear();
+        copy_values_of_rows(&input, 1, &mut out);
+        assert_eq!(out.len(), first);
+    }
 }

@@ -9,6 +9,7 @@
 //! Which answer is meant is said by the number of its request. A session that no mask is about has
 //! none of this.
 
+mod ahead;
 mod conceal;
 mod copy;
 mod described;
@@ -44,6 +45,7 @@ use codecs::postgres::{
 use policy::mask::{ColumnMask, MaskPlan};
 use policy::sql::{CopyLayout, CopyStream};
 
+use ahead::Ahead;
 use conceal::Concealed;
 use copy::CopyOut;
 use described::Field;
@@ -106,8 +108,7 @@ pub(super) struct Masking {
     /// A statement of the open transaction touched what is masked: what the server says until its
     /// end may quote it.
     withholds: bool,
-    /// Bytes from the next message on in which detectors find nothing.
-    clean: usize,
+    ahead: Ahead,
     concealed: Concealed,
     /// The server named a table that the catalogue does not have.
     misses_relations: bool,
@@ -136,7 +137,7 @@ impl Masking {
             long: None,
             cursors: HashMap::new(),
             withholds: false,
-            clean: 0,
+            ahead: Ahead::default(),
             concealed: Concealed::default(),
             misses_relations: false,
         })
@@ -145,7 +146,7 @@ impl Masking {
     /// Takes the masks of a new configuration.
     pub(super) fn adopt(&mut self, masks: Rc<SessionMasks>) {
         self.masks = masks;
-        self.clean = 0;
+        self.ahead = Ahead::default();
     }
 
     /// Whether what the server says of a text with these plans may quote what is masked.
@@ -287,7 +288,7 @@ impl Masking {
 
     /// The first bytes of what is unread were taken.
     pub(super) fn taken(&mut self, bytes: usize) {
-        self.clean = self.clean.saturating_sub(bytes);
+        self.ahead.taken(bytes);
     }
 
     /// Another session's NOTIFY. Nobody knows what its payload derives from.
@@ -318,6 +319,7 @@ impl Masking {
     /// The server said ReadyForQuery: outside of a transaction nothing is left that it may quote.
     pub(super) fn ready(&mut self, status: TransactionStatus) {
         self.withholds &= status != TransactionStatus::Idle;
+        self.ahead = Ahead::default();
     }
 
     /// Drops what was due before `request`: it was answered, or the server discarded it.
@@ -390,13 +392,9 @@ impl Masking {
         let is_clean = match shape.care {
             Care::None => true,
             Care::Rows => false,
-            Care::Suspects => {
-                // Looked at once for all rows that came together.
-                if self.clean < wire.len() {
-                    self.clean = self.masks.detectors.clean_prefix(unread);
-                }
-                self.clean >= wire.len()
-            }
+            Care::Suspects => self
+                .ahead
+                .is_clean(wire.len(), unread, &self.masks.detectors),
         };
         if is_clean {
             return Ok(Seen::AsItIs);

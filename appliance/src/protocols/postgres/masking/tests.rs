@@ -67,6 +67,7 @@ impl Session {
         let mut decoder = BackendDecoder::new(Limits::default());
         let (mut rest, mut seen) = (said, Vec::new());
         while let Some(piece) = decoder.decode(rest).unwrap() {
+            let unread = rest;
             rest = &rest[piece.wire().len()..];
             let mut out = Vec::new();
             let reply = piece.event().map(|event| {
@@ -79,10 +80,11 @@ impl Session {
             let fate = match reply {
                 Some(Reply::Answer(answer)) => {
                     let (masking, statement) = (&mut self.masking, answer.statement);
-                    masking.answer(&piece, piece.wire(), &answer, statement, &mut out)?
+                    masking.answer(&piece, unread, &answer, statement, &mut out)?
                 }
                 Some(_) | None => Seen::AsItIs,
             };
+            self.masking.taken(piece.wire().len());
             match fate {
                 Seen::AsItIs => seen.extend_from_slice(piece.wire()),
                 Seen::Rewritten => seen.extend_from_slice(&out),
@@ -369,4 +371,54 @@ fn a_column_of_a_table_that_nobody_knows_is_redacted() {
     assert_eq!(session.hear(&said).unwrap(), expected);
     assert!(session.masking.takes_missed_relations());
     assert!(!session.masking.takes_missed_relations());
+}
+
+#[test]
+fn values_at_either_end_of_a_field_are_found_whatever_stands_around_it() {
+    let mut masks = SessionMasks::default();
+    let wanted = policy::mask::detect::Wanted {
+        detect: &[
+            "payment-card",
+            "us-ssn",
+            "iban",
+            "email",
+            "phone",
+            "ipv4",
+            "secret",
+        ],
+        ..policy::mask::detect::Wanted::default()
+    };
+    masks.detectors = policy::mask::detect::DetectorSet::compile(&[wanted]).unwrap();
+    let masks = Rc::new(masks);
+    let values = [
+        "4111111111111111",
+        "4012-8888-8888-1881",
+        "536-90-4399",
+        "DE89 3704 0044 0532 0130 00",
+        "ada@example.com",
+        "+14155550132",
+        "192.168.17.4",
+        "AKIAIOSFODNN7EXAMPLE",
+    ];
+    for value in values {
+        // Lengths of which the last byte is a digit or a letter too.
+        for padding in [0, 20, 33, 40, 60, 80] {
+            let padded = format!("{} {value}", "-".repeat(padding));
+            let behind = format!("{value} {}", "-".repeat(padding));
+            let mut session = Session::new();
+            session.masking = *Masking::new(Rc::clone(&masks), Rc::default());
+            session.query("select a", &[each(&[None])]);
+            let said = [
+                columns(&[TEXT]),
+                row(&["clean"]),
+                row(&[&padded]),
+                row(&[&behind]),
+                complete(),
+                ready(TransactionStatus::Idle),
+            ];
+            let heard = session.hear(&said.concat()).unwrap();
+            let heard = String::from_utf8_lossy(&heard).into_owned();
+            assert!(!heard.contains(value), "{value} after {padding}: {heard:?}");
+        }
+    }
 }
