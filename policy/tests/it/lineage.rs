@@ -524,3 +524,31 @@ fn a_relation_that_is_not_known_may_show_anything() {
     assert!(output.sources.contains(&ColumnId::ANY));
     assert_eq!(found[0].lost.len(), 1);
 }
+
+#[test]
+fn code_that_a_change_sets_off_is_counted() {
+    let catalogue = catalogue();
+    for (text, runs) in [
+        ("UPDATE customers SET name = 'x'", true),
+        ("INSERT INTO customers (id) VALUES (1)", false),
+        (
+            "INSERT INTO customers (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'x'",
+            true,
+        ),
+        (
+            "MERGE INTO customers c USING audit a ON c.id = a.id WHEN MATCHED THEN DELETE",
+            true,
+        ),
+        (
+            "MERGE INTO journal j USING audit a ON j.id = a.id WHEN NOT MATCHED THEN INSERT (id) VALUES (1)",
+            true,
+        ),
+        ("DELETE FROM journal", false),
+    ] {
+        assert_eq!(
+            found(text, &catalogue)[0].runs_attached_code,
+            runs,
+            "{text}"
+        );
+    }
+}

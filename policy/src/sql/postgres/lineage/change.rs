@@ -86,7 +86,7 @@ impl<'c> Analysis<'c> {
         }
     }
 
-    fn target(&mut self, relation: Option<&p::RangeVar>, event: Event) -> Target<'c> {
+    fn target(&mut self, relation: Option<&p::RangeVar>, events: &[Event]) -> Target<'c> {
         let Some(relation) = relation else {
             return Target {
                 item: Item::default(),
@@ -98,11 +98,11 @@ impl<'c> Analysis<'c> {
         let relations = self.candidates(relation);
         let mut is_replaced = false;
         for relation in &relations {
-            let has_code = relation
-                .triggers
-                .iter()
-                .any(|found| found.events.contains(&event))
-                || relation.rules.iter().any(|found| found.event == event);
+            let by_trigger = relation.triggers.iter().flat_map(|found| &found.events);
+            let by_rule = relation.rules.iter().map(|found| &found.event);
+            let has_code = by_trigger
+                .chain(by_rule)
+                .any(|event| events.contains(event));
             self.runs_attached_code |= has_code;
             is_replaced |= !relation.rules.is_empty()
                 || (relation.kind == RelationKind::View && !relation.triggers.is_empty());
@@ -121,7 +121,11 @@ impl<'c> Analysis<'c> {
         outer: Option<&Scope<'_, 'n>>,
         tables: Option<&With<'_, 'n>>,
     ) -> Option<Table> {
-        let mut target = self.target(insert.relation.as_ref(), Event::Insert);
+        let events: &[_] = match &insert.on_conflict_clause {
+            Some(_) => &[Event::Insert, Event::Update],
+            None => &[Event::Insert],
+        };
+        let mut target = self.target(insert.relation.as_ref(), events);
         let rows = match insert
             .select_stmt
             .as_deref()
@@ -203,7 +207,7 @@ impl<'c> Analysis<'c> {
         outer: Option<&Scope<'_, 'n>>,
         tables: Option<&With<'_, 'n>>,
     ) -> Option<Table> {
-        let mut target = self.target(update.relation.as_ref(), Event::Update);
+        let mut target = self.target(update.relation.as_ref(), &[Event::Update]);
         let mut scope = Scope::empty(outer, tables);
         self.bring_all(&update.from_clause, &mut scope);
         scope.items.insert(0, target.item.clone());
@@ -226,7 +230,7 @@ impl<'c> Analysis<'c> {
         outer: Option<&Scope<'_, 'n>>,
         tables: Option<&With<'_, 'n>>,
     ) -> Option<Table> {
-        let target = self.target(delete.relation.as_ref(), Event::Delete);
+        let target = self.target(delete.relation.as_ref(), &[Event::Delete]);
         let mut scope = Scope::empty(outer, tables);
         self.bring_all(&delete.using_clause, &mut scope);
         scope.items.insert(0, target.item.clone());
@@ -249,7 +253,10 @@ impl<'c> Analysis<'c> {
         outer: Option<&Scope<'_, 'n>>,
         tables: Option<&With<'_, 'n>>,
     ) -> Option<Table> {
-        let mut target = self.target(merge.relation.as_ref(), Event::Update);
+        let mut target = self.target(
+            merge.relation.as_ref(),
+            &[Event::Insert, Event::Update, Event::Delete],
+        );
         let mut source = Scope::empty(outer, tables);
         if let Some(node) = &merge.source_relation {
             let items = self.bring(node, &mut source);
