@@ -15,6 +15,7 @@ mod documents;
 mod effects;
 mod lineage;
 mod masks;
+mod permits;
 mod problems;
 mod profiles;
 mod reference;
