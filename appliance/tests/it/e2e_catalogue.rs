@@ -34,8 +34,17 @@ fn world() -> World {
     world_with("")
 }
 
+/// Words of `secret` are masked for agents.
+fn masked_world() -> World {
+    world_under(MASKED, "")
+}
+
 /// One shard: what one session changes is known to the others at once.
 fn world_with(target_keys: &str) -> World {
+    world_under(POLICY, target_keys)
+}
+
+fn world_under(policy: &'static str, target_keys: &str) -> World {
     let server = orders_server();
     server.psql_in(
         "orders",
@@ -49,7 +58,7 @@ fn world_with(target_keys: &str) -> World {
          alter default privileges grant all on tables to svc;",
     );
     let mut setup = Setup::for_server(&server);
-    setup.policy = POLICY;
+    setup.policy = policy;
     setup.shards = 1;
     setup.target_keys = target_keys.to_owned();
     let appliance = Appliance::start(&setup);
@@ -418,4 +427,122 @@ fn without_a_catalogue_nothing_that_needs_one_runs() {
     wait_until("the catalogue to be readable", || {
         outcome(&mut wire, "select * from orders") == "done"
     });
+}
+
+const MASKED: &str = r#"
+[[rule]]
+name    = "work"
+groups  = ["agents", "staff"]
+targets = ["orders"]
+allow   = { statements = ["*"] }
+
+[[mask]]
+name    = "words"
+targets = ["orders"]
+except_groups = ["staff"]
+columns = ["public.secret.word"]
+with    = "last4"
+deny_predicates = true
+"#;
+
+/// The first column of the first row.
+fn shown(wire: &mut Wire, sql: &str) -> String {
+    let answers = wire.query(sql);
+    match answers.iter().find(|message| message.tag == 'D') {
+        Some(row) => row.columns().first().cloned().flatten().unwrap_or_default(),
+        None => outcome(wire, sql),
+    }
+}
+
+#[test]
+fn columns_are_masked_by_what_a_statement_shows_of_them() {
+    let world = masked_world();
+    world.admin(
+        "update secret set word = 'a-hidden-word-7391';
+         create view peek as select id, word as renamed from secret;",
+    );
+    let mut staff = world.appliance.login("ada", "staff");
+    let mut wire = world.login();
+    assert_eq!(
+        shown(&mut staff, "select word from secret"),
+        "a-hidden-word-7391"
+    );
+    for revealing in [
+        "select word from secret where id = 1",
+        "select s.word as id from secret s",
+        "select renamed from peek",
+        "with w as (select * from peek) select renamed from w order by id",
+    ] {
+        let value = shown(&mut wire, revealing);
+        assert!(
+            value.ends_with("7391") && !value.contains("hidden"),
+            "{revealing}: {value}"
+        );
+    }
+    for derived in [
+        "select upper(word) from secret",
+        "select row_to_json(s) from secret s",
+        "select s from secret s",
+        "select word || 'x' from secret",
+        "select array_agg(word) from secret",
+        "select md5(renamed) from peek",
+        "select renamed from peek union select 'a-hidden-word-7391'",
+        "select (select max(word) from secret)",
+    ] {
+        let answers = wire.query(derived);
+        let text = format!("{answers:?}").to_lowercase();
+        assert!(
+            !text.contains("7391") && !text.contains("hidden"),
+            "{derived}: {text}"
+        );
+    }
+    for refused_text in [
+        "select id from secret where word like 'a%'",
+        "select id from secret order by word",
+        "select id, word from secret order by 2",
+        "create table agent.copy as select word from secret",
+        "select id from peek where renamed > 'b'",
+    ] {
+        refused(&mut wire, refused_text, "public.secret.word");
+    }
+    assert_eq!(
+        shown(&mut wire, "select id, word from secret order by 1"),
+        "1"
+    );
+}
+
+#[test]
+fn prepared_statements_and_cursors_are_masked_by_what_they_were_made_of() {
+    let world = masked_world();
+    world.admin("update secret set word = 'a-hidden-word-7391'");
+    let mut wire = world.login();
+    assert_eq!(
+        outcome(&mut wire, "prepare p as select word from secret"),
+        "done"
+    );
+    let value = shown(&mut wire, "execute p");
+    assert!(
+        value.ends_with("7391") && !value.contains("hidden"),
+        "{value}"
+    );
+    assert_eq!(
+        outcome(
+            &mut wire,
+            "begin; declare c cursor for select word || '' from secret"
+        ),
+        "done"
+    );
+    let value = shown(&mut wire, "fetch c");
+    assert!(
+        !value.contains("7391") && !value.contains("hidden"),
+        "{value}"
+    );
+    assert_eq!(outcome(&mut wire, "commit"), "done");
+    // A view that is put over the column while the session is open.
+    world.admin("create view late as select word as plain_name from secret");
+    let value = shown(&mut wire, "select plain_name from late");
+    assert!(
+        value.ends_with("7391") && !value.contains("hidden"),
+        "{value}"
+    );
 }
