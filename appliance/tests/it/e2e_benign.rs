@@ -35,11 +35,25 @@ deny    = { statements = [
 ] }
 
 [[mask]]
+name    = "card-numbers"
+targets = ["orders"]
+columns = ["customers.card_number", "auth_user.password"]
+with    = "redact"
+
+[[mask]]
 name    = "pii-anywhere"
 targets = ["*"]
 detect  = ["payment-card", "us-ssn", "email", "iban", "jwt", "private-key"]
 with    = "redact"
 "#;
+
+/// Questions that are refused under masks of columns: two read a column of a function's rows, which
+/// lineage takes for a call, one asks of a relation that it does not name.
+const UNTRACED: [&str; 3] = [
+    "sequences",
+    "who has which privilege",
+    "indexes by their columns",
+];
 
 struct World {
     server: Server,
@@ -141,7 +155,7 @@ fn what_tools_ask_of_the_catalogue_passes_unharmed_under_masks() {
     let allowed = all
         .into_iter()
         .flatten()
-        .filter(|section| section.refused.is_none());
+        .filter(|section| section.refused.is_none() && !UNTRACED.contains(&section.name.as_str()));
     // Settings that a section changes are the next one's too, as in e2e_metadata.
     let problems = harmed(&world, &allowed.collect::<Vec<_>>(), false);
     assert!(problems.is_empty(), "{}", problems.join("\n"));
