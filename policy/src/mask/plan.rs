@@ -262,5 +262,6 @@ fn place(how: Decides) -> &'static str {
         Decides::Limit => "LIMIT",
         Decides::SetOperation => "UNION, INTERSECT or EXCEPT",
         Decides::Constraint => "a constraint",
+        Decides::Failure => "a computation that may fail",
     }
 }

@@ -121,6 +121,8 @@ pub enum Decides {
     SetOperation,
     /// A constraint would tell whether the value is there.
     Constraint,
+    /// A computation that can fail would tell by an error.
+    Failure,
 }
 
 /// How a value leaves other than by the answer.

@@ -360,7 +360,9 @@ fn wrong(
         return None;
     }
     if other.error.is_some() {
-        let known = names(lineage.referenced.iter(), &changed);
+        let deciding = lineage.deciding.iter().map(|(id, _)| id);
+        let known =
+            names(deciding, &changed) || names(lineage.escaping.iter().map(|(id, _)| id), &changed);
         return (!known).then(|| format!("fails by {variant:?}: {:?}", other.error));
     }
     if names(lineage.deciding.iter().map(|(id, _)| id), &changed) {

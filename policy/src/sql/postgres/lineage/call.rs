@@ -9,6 +9,7 @@ use pg_query::{Node, NodeEnum};
 use super::super::parsed;
 use super::super::walker::{Arguments, BASE_TYPES, built_in, name_of, string_of};
 use super::expression::SCALAR;
+use super::failing;
 use super::from::table_of;
 use super::returns::{self, Returns};
 use super::scope::Scope;
@@ -175,6 +176,9 @@ impl<'c> Analysis<'c> {
                     type_oid = only.returns;
                 }
             }
+        }
+        if known.is_none() || !others.is_empty() || failing::function_may_fail(word) {
+            self.decide(&given, Decides::Failure);
         }
         if returns::is_set(word) || others.iter().any(|function| function.returns_set) {
             self.decide(&given, Decides::Limit);

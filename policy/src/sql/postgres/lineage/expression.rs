@@ -10,6 +10,7 @@ use pg_query::{Node, NodeEnum, NodeRef};
 use super::super::walker::{name_of, string_of};
 use super::Analysis;
 use super::column::is_star;
+use super::failing;
 use super::scope::Scope;
 use super::sources::{Field, Fields, Sources, Value};
 use crate::catalogue::TypeKind;
@@ -253,6 +254,10 @@ impl Analysis<'_> {
         let Some(name) = &cast.type_name else {
             return Value::derived(value.sources);
         };
+        let word = name_of(&name.names).and_then(|name| name.name);
+        if word.is_none_or(|word| failing::cast_may_fail(&word)) {
+            self.decide(&value.sources, Decides::Failure);
+        }
         let type_oid = self.type_used(name);
         // A row that is cast to another type has that type's names for the same fields.
         let sources = match self.cast_function(type_oid) {
@@ -348,6 +353,10 @@ impl Analysis<'_> {
         } else {
             self.operator(&expression.name)
         };
+        let is_total = called.is_none() && is_comparison(expression);
+        if !is_total {
+            self.decide(&sources, Decides::Failure);
+        }
         match called {
             Some(called) => Value::derived(self.union([&sources, &called])),
             None => Value::derived(sources),
@@ -386,4 +395,26 @@ fn same_row(values: &[Value]) -> Option<Arc<Fields>> {
             .is_some_and(|other| Arc::ptr_eq(row, other))
     });
     are_same.then(|| Arc::clone(row))
+}
+
+/// Whether it is an operator that takes any value, by name or by keyword.
+fn is_comparison(expression: &p::AExpr) -> bool {
+    use p::AExprKind as Kind;
+    match expression.kind() {
+        Kind::AexprBetween
+        | Kind::AexprBetweenSym
+        | Kind::AexprNotBetween
+        | Kind::AexprNotBetweenSym => true,
+        Kind::AexprOp
+        | Kind::AexprOpAny
+        | Kind::AexprOpAll
+        | Kind::AexprDistinct
+        | Kind::AexprNotDistinct
+        | Kind::AexprNullif
+        | Kind::AexprIn => {
+            let name = name_of(&expression.name).and_then(|name| name.name);
+            name.is_some_and(|name| !failing::operator_may_fail(&name))
+        }
+        Kind::Undefined | Kind::AexprLike | Kind::AexprIlike | Kind::AexprSimilar => false,
+    }
 }

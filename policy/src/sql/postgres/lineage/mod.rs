@@ -7,6 +7,7 @@ mod call;
 mod change;
 mod column;
 mod expression;
+mod failing;
 mod from;
 mod names;
 mod query;
