@@ -104,6 +104,18 @@ impl Policy {
         Bits::from_words(words.unwrap_or_default())
     }
 
+    /// Whether some rule that applies names columns, so that it matters which ones a statement is
+    /// about ([`StatementProfile::columns`]).
+    #[must_use]
+    pub fn weighs_columns(&self, permit: &Permit) -> bool {
+        self.is_own(permit)
+            && self
+                .rules_of(permit)
+                .iter()
+                .filter_map(|index| self.rules.get(index))
+                .any(|rule| rule.columns.is_some())
+    }
+
     /// When a rule's time window next opens or closes: from then on, admit anew.
     ///
     /// Seconds since the Unix epoch; `None` when no rule has one.
@@ -525,12 +537,17 @@ fn columns_of<'s>(statement: &'s StatementProfile, effect: &Effect) -> Option<Ve
         used.class == effect.class
             && name.name.as_ref().is_none_or(|table| *table == used.table)
             && match &name.schema {
-                Schema::Named(schema) => *schema == used.schema,
+                // A temporary table of the name would be asked for the same columns.
+                Schema::Named(schema) => *schema == used.schema || schema == "pg_temp",
                 Schema::Path | Schema::Any => true,
             }
     };
     let columns = statement.columns.as_ref()?;
-    Some(columns.iter().filter(is_of).collect())
+    let columns: Vec<_> = columns.iter().filter(is_of).collect();
+    // Rules, triggers and cascades are not followed down to columns.
+    let is_temporary = name.schema == Schema::Named("pg_temp".to_owned());
+    let is_followed = effect.through.is_none() || is_temporary || !columns.is_empty();
+    is_followed.then_some(columns)
 }
 
 /// The session's search path as statements of a batch change it.

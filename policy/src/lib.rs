@@ -50,6 +50,7 @@ pub use guard::{GUARDS, Guard};
 pub use network::{Client, Network, NetworkError};
 pub use operation::{Occasion, Operation, SearchPath, SessionContext};
 pub use principal::{Actor, Principal, Proof};
+pub use resolve::column_uses;
 pub use rule::{
     KEYS, Key, Problem, Source, TABLES, Value, Within, documentation as key_documentation,
 };

@@ -546,3 +546,51 @@ fn prepared_statements_and_cursors_are_masked_by_what_they_were_made_of() {
         "{value}"
     );
 }
+
+const COLUMNS: &str = r#"
+[[rule]]
+name    = "work"
+groups  = ["agents"]
+targets = ["orders"]
+allow   = { statements = ["select", "insert", "update", "create"] }
+
+[[rule]]
+name    = "no-words"
+groups  = ["agents"]
+targets = ["orders"]
+deny    = { statements = ["select", "update"], columns = ["secret.word"] }
+"#;
+
+#[test]
+fn rules_about_columns_go_by_the_columns_of_a_statement() {
+    let world = world_under(COLUMNS, "");
+    world.admin(
+        "create view peek as select id, word as renamed from secret;
+         create table ruled (id int);
+         create rule r as on insert to ruled do also update secret set word = 'x';",
+    );
+    let mut wire = world.login();
+    for passes in [
+        "select id from secret",
+        "select count(*) from secret",
+        "select id from peek",
+        "update secret set id = 1 where id = 1",
+        "select word from plain",
+    ] {
+        assert_eq!(outcome(&mut wire, passes), "done", "{passes}");
+    }
+    for text in [
+        "select word from secret",
+        "select * from secret",
+        "select s from secret s",
+        "select renamed from peek",
+        "select id from secret where word = 'x'",
+        "select id from peek order by renamed",
+        "update secret set word = 'y' where id = 1",
+        "update secret set id = 1 where id = 1 returning *",
+        "insert into ruled values (1)",
+        "select (select max(renamed) from peek) from plain",
+    ] {
+        refused(&mut wire, text, "no-words");
+    }
+}

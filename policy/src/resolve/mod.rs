@@ -7,10 +7,12 @@
 //! cascades, children and parents, code in defaults, constraints and policies. Such an effect has
 //! [`Effect::through`].
 
+mod columns;
 mod definitions;
 
 use std::collections::{BTreeSet, HashSet};
 
+pub use columns::column_uses;
 pub(crate) use definitions::AllDefinitions;
 
 use crate::catalogue::{

@@ -314,8 +314,9 @@ impl Statement {
         if let Some((_, judged)) = known {
             return Rc::clone(judged);
         }
+        let with_columns = self.with_columns(situation, policy, permit);
         let operation = Operation::Sql {
-            statements: &self.profiles,
+            statements: with_columns.as_deref().unwrap_or(&self.profiles),
             session: session_context(situation),
         };
         let decision = policy.judge(permit, &operation);
@@ -345,16 +346,45 @@ impl Statement {
         if decision != Decision::Allow {
             return (decision, None);
         }
+        let catalogue = situation.circumstances.catalogue.as_deref();
+        let columns = situation
+            .columns
+            .get_or_init(|| Columns::find(policy, permit, catalogue));
+        match self.traced(situation).plans(columns) {
+            Ok(plans) => (Decision::Allow, plans),
+            Err(refusal) => (Decision::Deny(refusal), None),
+        }
+    }
+
+    /// The profiles with the columns that they are about; `None` where no rule asks for these, and
+    /// where they can not be known.
+    fn with_columns(
+        &self,
+        situation: &Situation,
+        policy: &Policy,
+        permit: &Permit,
+    ) -> Option<Vec<StatementProfile>> {
+        let catalogue = situation.circumstances.catalogue.as_deref()?;
+        if !policy.weighs_columns(permit) {
+            return None;
+        }
+        let lineages = self.traced(situation).lineages();
+        let profiles = self.profiles.iter().zip(&lineages);
+        let profiles = profiles.map(|(profile, lineage)| StatementProfile {
+            columns: policy::column_uses(profile, lineage, catalogue),
+            ..profile.clone()
+        });
+        Some(profiles.collect())
+    }
+
+    fn traced<'t>(&'t self, situation: &'t Situation) -> Traced<'t> {
         let Circumstances {
             path,
             catalogue,
             unsettled,
             ..
         } = &*situation.circumstances;
-        let columns = situation
-            .columns
-            .get_or_init(|| Columns::find(policy, permit, catalogue.as_deref()));
-        let traced = Traced {
+        Traced {
             text: if self.text.is_empty() {
                 &self.sample
             } else {
@@ -365,10 +395,6 @@ impl Statement {
             catalogue: catalogue.as_deref(),
             unsettled: *unsettled,
             search_path: path.as_deref(),
-        };
-        match traced.plans(columns) {
-            Ok(plans) => (Decision::Allow, plans),
-            Err(refusal) => (Decision::Deny(refusal), None),
         }
     }
 

@@ -83,7 +83,7 @@ impl Traced<'_> {
     }
 
     /// As many as there are statements.
-    fn lineages(&self) -> Vec<Lineage> {
+    pub(in crate::protocols::postgres) fn lineages(&self) -> Vec<Lineage> {
         let unknown = |reason: &str| vec![Lineage::unknown(reason.to_owned()); self.statements];
         let Some(catalogue) = self.catalogue else {
             return unknown("the target's catalogue is not known");
