@@ -132,11 +132,15 @@ pub(super) fn at(text: Text<'_>, start: usize) -> Option<Range<usize>> {
 
 /// As [`at`], whatever stands before it.
 pub(super) fn read(text: Text<'_>, start: usize) -> Option<Range<usize>> {
+    // A UUID looks so as well, but for its dashes.
+    let next = text.at(start + 4);
+    if next != b' ' && !next.is_ascii_alphanumeric() {
+        return None;
+    }
     let length = length_of(text.at(start), text.at(start + 1))?;
     let mut letters = [0; LONGEST];
     let mut place = start;
-    // Not dashes: a UUID has them in the same places.
-    let grouped = text.at(start + 4) == b' ';
+    let grouped = next == b' ';
     for (number, letter) in letters.iter_mut().take(length).enumerate() {
         let may_divide = grouped && number > 0 && number.is_multiple_of(4);
         if may_divide && text.at(place) == b' ' {
