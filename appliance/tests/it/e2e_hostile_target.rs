@@ -121,6 +121,8 @@ impl Actor {
                     self.complete("DISCARD ALL");
                     self.ready();
                 }
+                // The catalogue: there is none.
+                b'Q' if text.starts_with("BEGIN ISOLATION") => return,
                 b'Q' if text.contains("current_schemas") => self.answer(b"[\"public\"]"),
                 b'Q' if text.starts_with("!refused") => {
                     // What a refused statement is replaced by, and must fail.
@@ -588,14 +590,12 @@ fn a_connection_that_a_shape_left_in_a_transaction_is_not_used_again() {
     let mut wire = world.login();
     let answers = wire.query("select 'T41: an answer that leaves a transaction open'");
     assert_eq!(status(&answers), 'T');
-    // Its own, and the one that reads the catalogue.
-    wait_until("both connections", || {
-        world.connected.load(Ordering::SeqCst) == 2
-    });
+    assert!(world.connected.load(Ordering::SeqCst) >= 1);
     wire.send('X', b"");
     drop(wire);
     wait_until("the connection to be closed", || {
-        world.connected.load(Ordering::SeqCst) == 1
+        // Attempts to read the catalogue come and go.
+        world.connected.load(Ordering::SeqCst) == 0
     });
 }
 
