@@ -343,6 +343,31 @@ fn every_way_to_change_the_search_path_is_followed() {
 }
 
 #[test]
+fn a_schema_that_somebody_makes_is_on_the_path_at_once() {
+    let world = world();
+    world
+        .admin("create table public.diary (word text); insert into public.diary values ('public')");
+    let mut wire = world.login();
+    assert_eq!(wire.value("select word from diary"), "public");
+    // The account's own schema comes before `public` on the default path.
+    world.admin(
+        "create schema svc authorization svc; create view svc.diary as select word from secret;
+         alter view svc.diary owner to svc;",
+    );
+    assert_eq!(
+        outcome(&mut wire, "create table agent.look (id int)"),
+        "done"
+    );
+    refused(&mut wire, "select word from diary", "no-secret");
+    world.admin("drop schema svc cascade");
+    assert_eq!(
+        outcome(&mut wire, "create table agent.again (id int)"),
+        "done"
+    );
+    assert_eq!(wire.value("select word from diary"), "public");
+}
+
+#[test]
 fn a_prepared_statement_is_judged_by_the_path_of_its_execution() {
     let world = world_of_two();
     let mut wire = world.login();

@@ -1,6 +1,6 @@
 SELECT concat_ws(',',
   current_setting('server_version_num'),
-  (SELECT sum(hash_record_extended(ROW(oid, nspname), 0)) FROM pg_namespace
+  (SELECT sum(hash_record_extended(ROW(oid, nspname, xmin), 0)) FROM pg_namespace
     WHERE nspname !~ '^pg_(toast_)?temp_'),
   (SELECT sum(hash_record_extended(ROW(oid, relname, relnamespace, relkind, relrowsecurity,
       relispartition), 0)) FROM pg_class

@@ -211,6 +211,18 @@ impl Watch {
         self.0.revision.get()
     }
 
+    /// What tells the schemas that there are, with who may use them, from others.
+    pub(crate) fn schemas(&self) -> Box<str> {
+        let state = self.0.state.borrow();
+        // The second sum of the fingerprint, behind the version.
+        state
+            .fingerprint
+            .split(',')
+            .nth(1)
+            .unwrap_or_default()
+            .into()
+    }
+
     /// What may be judged by, once the look `since` is done.
     pub(crate) fn view(&self, since: Option<Look>) -> View {
         self.0.state.borrow().view(since)

@@ -665,7 +665,16 @@ impl Exchange {
             .is_some_and(|masking| masking.masks_columns());
         if (statement.needs_catalogue || masks_columns) && self.catalogue.is_behind() {
             match self.catalogue.catch_up() {
-                Ok(None) => self.resituate(),
+                Ok(None) => {
+                    self.resituate();
+                    // A schema that was made, dropped or granted is on the path, or no longer.
+                    if self.catalogue.takes_other_schemas() && matches!(self.path, Path::Known(_)) {
+                        self.set_path(Path::Unknown);
+                        if statement.needs_path && self.at_boundary {
+                            return Verdict::Wait(Pause::Quiescence);
+                        }
+                    }
+                }
                 Ok(Some(pause)) => return Verdict::Wait(pause),
                 Err(error) if statement.needs_catalogue => {
                     return Verdict::Refused(Refused::no_catalogue(&error));

@@ -19,6 +19,10 @@ pub(super) struct Known {
     in_force: Option<Rc<Catalogue>>,
     /// Of [`Watch::revision`], when [`Self::in_force`] was taken.
     seen: u64,
+    /// Of [`Watch::schemas`], at that time.
+    schemas: Box<str>,
+    /// The schemas are others than they were, which may change the search path.
+    has_other_schemas: bool,
     /// What this session asked to be looked at again, until that is done.
     look: Option<Look>,
     /// The database was looked at again for a name of the message that is judged.
@@ -33,6 +37,8 @@ impl Known {
             watch,
             in_force: None,
             seen: 0,
+            schemas: Box::default(),
+            has_other_schemas: false,
             look: None,
             has_looked: false,
             changing: Redefines::Nothing,
@@ -75,12 +81,20 @@ impl Known {
                 Err(error)
             }
             View::Ready(catalogue) => {
+                let schemas = watch.schemas();
+                self.has_other_schemas |= self.in_force.is_some() && schemas != self.schemas;
+                self.schemas = schemas;
                 self.in_force = Some(catalogue);
                 self.seen = revision;
                 self.look = None;
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the search path has to be asked for again.
+    pub(super) fn takes_other_schemas(&mut self) -> bool {
+        std::mem::take(&mut self.has_other_schemas)
     }
 
     /// Has the database looked at again, since the message at hand has a name that is not in the
