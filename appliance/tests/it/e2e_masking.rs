@@ -402,6 +402,13 @@ targets = ["orders"]
 except_groups = ["auditors"]
 columns = ["customers.name"]
 with    = "redact"
+
+[[mask]]
+name    = "misspelt"
+targets = ["orders"]
+except_groups = ["auditors"]
+columns = ["customers.nmae"]
+with    = "redact"
 "#;
 
 /// The planted values, of which nothing may be seen.
@@ -506,6 +513,13 @@ fn what_is_not_masked_is_shown_from_the_first_statement_on() {
     wire.query("prepare p (int) as select id, name from customers where id = $1");
     assert_eq!(rows(&wire.query("execute p (2)")), [row("2")]);
     wire.query("deallocate p");
+    // The operator hears of a mask that hides nothing.
+    let log = appliance.log();
+    assert!(
+        log.contains("customers.nmae") && log.contains("misspelt"),
+        "{log}"
+    );
+    assert!(!log.contains("customers.name"), "{log}");
 }
 
 #[test]

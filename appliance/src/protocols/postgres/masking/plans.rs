@@ -1,5 +1,7 @@
 //! From what a text does with columns to what is done to its answers, or why it can not run.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use policy::catalogue::Catalogue;
 use policy::mask::{MaskPlan, MaskedColumns};
 use policy::sql::lineage::Lineage;
 use policy::sql::postgres::{ProfileLimits, lineage};
-use policy::{Permit, Policy, Refusal, RefusalKind};
+use policy::{Permit, Policy, Refusal, RefusalKind, Version};
 
 use super::Plans;
 
@@ -15,6 +17,10 @@ use super::Plans;
 ///
 /// Bytes. It happens on the shard; one of this length takes it some 30 ms.
 const TRACED_TEXT_MAX: usize = 256 * 1024;
+
+/// Policies and catalogues of which it is kept that they were warned of. Forgetting them costs a
+/// few lines of the log.
+const WARNED_MAX: usize = 1024;
 
 /// The columns that are masked for who has some permit, in one catalogue.
 pub(in crate::protocols::postgres) enum Columns {
@@ -49,7 +55,11 @@ impl Columns {
             return Self::None;
         }
         match catalogue {
-            Some(catalogue) => Self::Known(Arc::new(MaskedColumns::find(by_column(), catalogue))),
+            Some(catalogue) => {
+                let columns = MaskedColumns::find(by_column(), catalogue);
+                warn_of_unmatched(&columns, policy, catalogue);
+                Self::Known(Arc::new(columns))
+            }
             None => Self::Unknown,
         }
     }
@@ -100,6 +110,28 @@ impl Traced<'_> {
             return unknown("its statements can not be told apart");
         }
         found
+    }
+}
+
+thread_local! {
+    /// Per shard: of which policies and catalogues the operator was told.
+    static WARNED: RefCell<HashSet<(Version, u64)>> = RefCell::default();
+}
+
+/// Tells the operator which masks hide nothing here: a slip of the pen, a column that was renamed
+/// since, or a mask that is about another database.
+fn warn_of_unmatched(columns: &MaskedColumns, policy: &Policy, catalogue: &Catalogue) {
+    let is_new = WARNED.with_borrow_mut(|warned| {
+        if warned.len() >= WARNED_MAX {
+            warned.clear();
+        }
+        warned.insert((policy.version(), catalogue.generation()))
+    });
+    if !is_new {
+        return;
+    }
+    for (mask, pattern) in columns.unmatched() {
+        tracing::warn!(mask, pattern, "a mask names no column of the database");
     }
 }
 
