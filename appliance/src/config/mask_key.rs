@@ -3,6 +3,8 @@
 //! Made on first start and kept in the state directory, so that equal values stay equal over
 //! restarts. It is another for each target: what is joined within one tells nothing about the next.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ring::hkdf;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -10,7 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::secret::Secret;
 use super::state::{Audience, StateDirectory, StateError};
 
-/// Name of the file in the state directory.
+/// Name of the file in the state directory. It holds the key in base64: a line break at the end of a
+/// secret's file is not part of the secret, and random bytes may end in one.
 const FILE: &str = "mask.key";
 
 /// Bytes of the key: the output of SHA-256, more add nothing to HMAC-SHA256.
@@ -24,7 +27,7 @@ const DIGEST_BYTES: usize = 16;
 pub enum MaskKeyError {
     #[error("`{FILE}`")]
     State(#[from] StateError),
-    #[error("`{FILE}` in the state directory does not have {KEY_BYTES} bytes")]
+    #[error("`{FILE}` in the state directory does not hold {KEY_BYTES} bytes in base64")]
     Damaged,
     #[error("the system has no random numbers")]
     Random,
@@ -49,17 +52,20 @@ impl MaskKey {
             .fill(&mut made)
             .map_err(|_| MaskKeyError::Random)?;
         let made = Secret::new(made);
+        let made = Secret::new(STANDARD.encode(made.expose()).into_bytes());
         state.create(FILE, Audience::Owner, made.expose())?;
         // Another process may have been first; its file is the one that counts.
         Self::of(&state.private(FILE)?.unwrap_or(made))
     }
 
     fn of(secret: &Secret) -> Result<Self, MaskKeyError> {
-        if secret.expose().len() != KEY_BYTES {
+        let key = STANDARD.decode(secret.expose());
+        let key = Secret::new(key.map_err(|_| MaskKeyError::Damaged)?);
+        if key.expose().len() != KEY_BYTES {
             return Err(MaskKeyError::Damaged);
         }
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"sallyport mask");
-        Ok(Self(salt.extract(secret.expose())))
+        Ok(Self(salt.extract(key.expose())))
     }
 
     /// The key of one target, by its name.
@@ -126,14 +132,28 @@ mod tests {
     fn a_known_key_gives_known_digests() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDirectory::new(directory.path().to_owned(), Writing::Create);
-        state
-            .create(FILE, Audience::Owner, &[7; KEY_BYTES])
-            .unwrap();
+        let key = STANDARD.encode([7; KEY_BYTES]);
+        state.create(FILE, Audience::Owner, key.as_bytes()).unwrap();
         let digest = digest(&state, "orders", b"alice");
         // HMAC-SHA256 under HKDF-SHA256 (RFC 5869), with Python's hmac and hashlib.
         let expected = "db7b0b9a13804774669213cac72e28d6";
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn a_key_may_end_in_any_byte() {
+        for last in [b'\n', b'\r', b' ', 0] {
+            let mut key = [7; KEY_BYTES];
+            key[KEY_BYTES - 1] = last;
+            let directory = tempfile::tempdir().unwrap();
+            let state = StateDirectory::new(directory.path().to_owned(), Writing::Create);
+            let text = STANDARD.encode(key) + "\n";
+            state
+                .create(FILE, Audience::Owner, text.as_bytes())
+                .unwrap();
+            assert!(MaskKey::kept(&state).is_ok());
+        }
     }
 
     #[test]
