@@ -257,7 +257,8 @@ impl Case {
                 .filter(|used| used.class == effect.class)
                 .filter(|used| Some(&used.table) == name.name.as_ref())
                 .filter(|used| match &name.schema {
-                    Schema::Named(schema) => *schema == used.schema,
+                    // A temporary table of the name would be asked for the same columns.
+                    Schema::Named(schema) => *schema == used.schema || schema == "pg_temp",
                     Schema::Path | Schema::Any => true,
                 })
                 .collect(),
