@@ -619,3 +619,28 @@ fn rules_about_columns_go_by_the_columns_of_a_statement() {
         refused(&mut wire, text, "no-words");
     }
 }
+
+const EVERYTHING: &str = r#"
+[[rule]]
+name    = "work"
+groups  = ["agents"]
+targets = ["orders"]
+allow   = { statements = ["*"] }
+"#;
+
+/// Reading how a view is made waits for whoever has locked a table of it.
+#[test]
+fn a_session_that_holds_locks_does_not_wait_for_a_look_that_waits_for_them() {
+    let world = world_under(EVERYTHING, "");
+    world.admin("create view over_plain as select * from plain");
+    let mut holder = world.login();
+    let mut other = world.login();
+    assert_eq!(outcome(&mut holder, "select count(*) from plain"), "done");
+    assert_eq!(outcome(&mut holder, "begin"), "done");
+    let locked = "lock table plain in access exclusive mode";
+    assert_eq!(outcome(&mut holder, locked), "done");
+    assert_eq!(outcome(&mut other, "create table made (id int)"), "done");
+    assert_eq!(outcome(&mut holder, "select count(*) from plain"), "done");
+    assert_eq!(outcome(&mut holder, "commit"), "done");
+    assert_eq!(outcome(&mut other, "select * from made"), "done");
+}

@@ -8,7 +8,7 @@ use codecs::postgres::frontend::{
     FunctionCall, Head, Parse, Target,
 };
 use codecs::postgres::pipeline::Fate;
-use codecs::postgres::{DecodeError, Origin, Request};
+use codecs::postgres::{DecodeError, Origin, Request, TransactionStatus};
 use policy::sql::NamedStatementEffect;
 use policy::{Decision, Operation};
 use runtime::mapped::Position;
@@ -663,6 +663,7 @@ impl Exchange {
             .masking
             .as_ref()
             .is_some_and(|masking| masking.masks_columns());
+        let holds_locks = self.pipeline.transaction_status() == TransactionStatus::InTransaction;
         if (statement.needs_catalogue || masks_columns) && self.catalogue.is_behind() {
             match self.catalogue.catch_up() {
                 Ok(None) => {
@@ -675,6 +676,8 @@ impl Exchange {
                         }
                     }
                 }
+                // The look may wait for what this session has locked.
+                Ok(Some(_)) | Err(_) if holds_locks && self.catalogue.outlasts_look() => {}
                 Ok(Some(pause)) => return Verdict::Wait(pause),
                 Err(error) if statement.needs_catalogue => {
                     return Verdict::Refused(Refused::no_catalogue(&error));
