@@ -567,7 +567,7 @@ impl<T: Copy> Pipeline<T> {
             BackendEvent::ReadyForQuery(_) => BackendTag::ReadyForQuery,
         };
         if self.doubtful > 0 && got != BackendTag::ReadyForQuery {
-            self.settle_doubt(got)?;
+            self.settle_doubt(event, got)?;
         }
         if let Some(flush) = self.take_flush(event)? {
             return Ok(Reply::Answer(flush));
@@ -696,10 +696,25 @@ impl<T: Copy> Pipeline<T> {
     }
 
     /// A reply other than ReadyForQuery has come: doubtful Syncs before its request were swallowed.
-    fn settle_doubt(&mut self, got: BackendTag) -> Result<(), SequenceError> {
+    ///
+    /// An interrupt can be raised on a Sync too. Where nothing but Syncs waits it was, and of several
+    /// the first stands for it, as for a ReadyForQuery; else nobody can know.
+    fn settle_doubt(&mut self, event: BackendEvent, got: BackendTag) -> Result<(), SequenceError> {
         let Some(Request::Sync) = self.queue.front().map(|pending| pending.request) else {
             return Ok(());
         };
+        if event == BackendEvent::InterruptErrorResponse {
+            let mut waiting = self
+                .queue
+                .iter()
+                .filter(|pending| !pending.request.is_silent());
+            return match waiting.find(|pending| pending.request != Request::Sync) {
+                None => Ok(()),
+                Some(pending) => Err(SequenceError::Ambiguous {
+                    got: pending.request,
+                }),
+            };
+        }
         if self.leading_syncs() > self.doubtful {
             return Err(SequenceError::Unexplained {
                 got,

@@ -474,3 +474,23 @@ fn a_sync_behind_a_copy_that_has_failed_is_answered() {
     ];
     assert!(hold_every_way(&script) > 10);
 }
+
+#[test]
+fn an_interrupt_of_a_sync_behind_the_one_that_a_failed_copy_may_have_swallowed() {
+    let act = |message: Message, is_interrupted: bool| Act {
+        message,
+        origin: Origin::Client,
+        is_interrupted,
+        delivered: 0,
+    };
+    hold(&[
+        act(Message::Parse("", Sql::CopyInEarly), false),
+        act(Message::Bind("", ""), false),
+        act(Message::Describe(Target::Portal, ""), false),
+        act(Message::Execute("", 2), false),
+        act(Message::Sync, false),
+        act(Message::Sync, true),
+        act(Message::CopyData { good: true }, false),
+        act(Message::CopyDone, false),
+    ]);
+}
