@@ -17,6 +17,7 @@ pub mod upstream;
 mod protocols;
 mod relay;
 
+pub mod marking;
 pub mod recorder;
 
 pub mod config;

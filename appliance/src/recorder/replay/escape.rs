@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::marking::is_unseen;
+
 /// What happens to line feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineFeeds {
@@ -27,24 +29,13 @@ pub(super) fn escape(out: &mut String, text: &str, line_feeds: LineFeeds) {
             ('\r', _) => out.push_str("\\r"),
             // Otherwise what is recorded could imitate an escape.
             ('\\', LineFeeds::Escaped) => out.push_str("\\\\"),
-            (character, _) if is_deceptive(character) => {
+            (character, _) if is_unseen(character) => {
                 // Writing to a string cannot fail.
                 let _ = write!(out, "\\u{{{:04x}}}", u32::from(character));
             }
             (character, _) => out.push(character),
         }
     }
-}
-
-/// Control characters, and what Unicode has to reorder, hide or join text.
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Bytes as hexadecimal digits.
