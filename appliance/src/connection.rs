@@ -426,8 +426,15 @@ fn allowed_settings(
             statements: &batch.statements,
             session,
         };
-        if let Decision::Deny(refusal) = snapshot.policy.judge(permit, &operation) {
-            return Err(LoginRefusal::Setting(refusal));
+        match snapshot.policy.judge(permit, &operation) {
+            Decision::Allow => {}
+            // Before there is a session, nobody is told to wait.
+            Decision::Hold(held) => {
+                let message = format!("the setting needs approval: {held}");
+                let hint = "Set it in the session, where it can wait for that.".to_owned();
+                return Err(LoginRefusal::Setting(held.refused(message, hint)));
+            }
+            Decision::Deny(refusal) => return Err(LoginRefusal::Setting(refusal)),
         }
     }
     let settings = wishes.harmless.iter().chain(&wishes.judged).cloned();

@@ -2,13 +2,16 @@
 //!
 //! `judge` and `explain` weigh each effect by the same function, [`Policy::weigh`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Occasion;
 use crate::budget::BudgetRule;
 use crate::class::{ByColumn, Class, ClassSet};
-use crate::compile::{Action, Bits, Hold, Policy, Reading, Rule};
-use crate::decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
+use crate::compile::{Action, Bits, Policy, Reading, Rule};
+use crate::decision::{
+    Decision, Held, HeldEffect, HeldRule, Permit, Refusal, RefusalKind, RulesKey,
+};
 use crate::guard::{self, Guard};
 use crate::mask::MaskRule;
 use crate::operation::{Operation, SearchPath, SessionContext};
@@ -167,42 +170,67 @@ impl Policy {
         };
         let mut session = *session;
         let mut path = Path::of(&session.search_path);
-        let mut held = None;
+        let mut holding = Holding::default();
         for (index, statement) in statements.iter().enumerate() {
             let resolved = path
                 .look_up(statement, &session)
                 .map(|(resolved, _)| resolved);
             let statement = resolved.as_ref().unwrap_or(statement);
-            if let Err(refusal) = self.judge_statement(rules, permit, statement, &session, &path) {
-                let refusal = Refusal {
-                    statement: index,
-                    ..refusal
-                };
+            let judged = self.judge_statement(rules, permit, statement, &session, &path);
+            match judged {
+                Ok(held) => holding.add(index, held),
                 // Nobody is asked to approve what is refused all the same.
-                if refusal.kind != RefusalKind::Held {
-                    return Decision::Deny(refusal);
+                Err(refusal) => {
+                    return Decision::Deny(Refusal {
+                        statement: index,
+                        ..refusal
+                    });
                 }
-                held = held.or(Some(refusal));
             }
             path.follow(statement);
             session.unsettled |= resolve::redefines(statement);
         }
-        held.map_or(Decision::Allow, Decision::Deny)
+        self.held(holding)
     }
 
-    fn judge_statement(
+    /// An allowance where nothing is held.
+    fn held(&self, holding: Holding) -> Decision {
+        if holding.rules.is_empty() {
+            return Decision::Allow;
+        }
+        let rules = holding.rules.into_iter().filter_map(|(index, effects)| {
+            let rule = self.rules.get(index)?;
+            let Action::Hold(hold) = &rule.action else {
+                return None;
+            };
+            Some(HeldRule {
+                name: rule.name.clone(),
+                message: rule.message.clone(),
+                approvers: hold.approvers.clone(),
+                approvals: hold.approvals,
+                expires: hold.expires,
+                effects,
+            })
+        });
+        Decision::Hold(Held {
+            rules: rules.collect(),
+        })
+    }
+
+    /// The rules that hold some effect of the statement, by effect; none where it is allowed.
+    fn judge_statement<'s>(
         &self,
         rules: &Bits,
         permit: &Permit,
-        statement: &StatementProfile,
+        statement: &'s StatementProfile,
         session: &SessionContext<'_>,
         path: &Path<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<HeldBy<'s>>, Refusal> {
         if let Some(guard) = guard::refuses(statement, session) {
             return Err(refused_by_guard(guard));
         }
         let mut uncovered = None;
-        let mut held = None;
+        let mut held = Vec::new();
         for effect in &statement.effects {
             let weighed = self.weigh(rules, statement, effect, path);
             if let Some(rule) = self.first(&weighed.denied) {
@@ -214,20 +242,20 @@ impl Policy {
             };
             if !weighed.covered && needs_cover {
                 uncovered = uncovered.or(Some((effect, weighed)));
-            } else if held.is_none()
-                && let Some(rule) = self.first(&weighed.held)
-                && let Action::Hold(hold) = &rule.action
-            {
-                held = Some(held_by_rule(rule, hold, effect, &weighed));
+            } else if !weighed.held.is_empty() {
+                held.push(HeldBy {
+                    rules: weighed.held,
+                    class: weighed.class,
+                    object: &effect.object,
+                });
             }
         }
-        match (uncovered, held) {
-            (None, _) if statement.effects.is_empty() => Err(refused_as_unknown(Reason::Part)),
-            (Some((effect, weighed)), _) => {
+        match uncovered {
+            None if statement.effects.is_empty() => Err(refused_as_unknown(Reason::Part)),
+            None => Ok(held),
+            Some((effect, weighed)) => {
                 Err(self.refused_by_nothing(rules, permit, statement, effect, &weighed))
             }
-            (None, Some(held)) => Err(held),
-            (None, None) => Ok(()),
         }
     }
 
@@ -528,6 +556,37 @@ impl Weighed {
     }
 }
 
+/// An effect, and the rules that hold it.
+struct HeldBy<'s> {
+    rules: Bits,
+    class: Class,
+    object: &'s Object,
+}
+
+/// What holds an operation: each rule with the effects that it holds.
+#[derive(Default)]
+struct Holding {
+    rules: BTreeMap<usize, Vec<HeldEffect>>,
+}
+
+impl Holding {
+    fn add(&mut self, statement: usize, held: Vec<HeldBy<'_>>) {
+        for by in held {
+            let effect = HeldEffect {
+                statement,
+                class: by.class,
+                object: by.object.to_string(),
+            };
+            for rule in by.rules.iter() {
+                let effects = self.rules.entry(rule).or_default();
+                if !effects.contains(&effect) {
+                    effects.push(effect.clone());
+                }
+            }
+        }
+    }
+}
+
 /// The columns that the effect is about, where they are known.
 fn columns_of<'s>(statement: &'s StatementProfile, effect: &Effect) -> Option<Vec<&'s ColumnUse>> {
     let Object::Table(name) = &effect.object else {
@@ -740,29 +799,6 @@ fn refused_by_rule(rule: &Rule, effect: &Effect, weighed: &Weighed) -> Refusal {
             .clone()
             .unwrap_or_else(|| format!("{what} is denied here")),
         hint: format!("the statement does this: {what}"),
-        class: Some(weighed.class),
-        object: effect.object.to_string(),
-        statement: 0,
-    }
-}
-
-fn held_by_rule(rule: &Rule, hold: &Hold, effect: &Effect, weighed: &Weighed) -> Refusal {
-    let what = Effect {
-        class: weighed.class,
-        ..effect.clone()
-    };
-    Refusal {
-        kind: RefusalKind::Held,
-        rule: Some(rule.name.clone()),
-        message: rule
-            .message
-            .clone()
-            .unwrap_or_else(|| format!("approval required: {what} is held here")),
-        hint: format!(
-            "somebody of {} has to approve it by the rule {}; the statement does this: {what}",
-            hold.approvers.join(" or "),
-            rule.name,
-        ),
         class: Some(weighed.class),
         object: effect.object.to_string(),
         statement: 0,

@@ -1,9 +1,11 @@
-//! The answers of policy: a permit to enter, an allowance, a refusal.
+//! The answers of policy: a permit to enter, an allowance, a hold, a refusal.
 //!
 //! Values only; how they come about is in `decide`.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::class::{Class, ClassSet};
 
@@ -56,6 +58,9 @@ pub struct RulesKey(pub(crate) Arc<[u64]>);
 #[must_use]
 pub enum Decision {
     Allow,
+    /// It may happen once people have approved it: no rule denies it, and every effect is allowed
+    /// or held.
+    Hold(Held),
     Deny(Refusal),
 }
 
@@ -63,9 +68,93 @@ impl Decision {
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Allow => None,
+            Self::Allow | Self::Hold(_) => None,
             Self::Deny(refusal) => Some(refusal),
         }
+    }
+
+    #[must_use]
+    pub fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Hold(held) => Some(held),
+            Self::Allow | Self::Deny(_) => None,
+        }
+    }
+}
+
+/// What has to be approved, and by whom: each of the rules by itself.
+///
+/// Equal for equal rules and effects: what is held again after a change of policy is the same hold
+/// only if this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Every hold rule that matched, in the order of the files; at least one.
+    pub rules: Arc<[HeldRule]>,
+}
+
+/// One rule that holds an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRule {
+    pub name: String,
+    /// What its author wants a client to read.
+    pub message: Option<String>,
+    /// Groups whose members may approve, in the order of the file.
+    pub approvers: Vec<String>,
+    /// How many people have to.
+    pub approvals: NonZeroU32,
+    /// How long a request stays open by this rule.
+    pub expires: Duration,
+    /// What of the operation it holds: at least one, each once.
+    pub effects: Vec<HeldEffect>,
+}
+
+/// An effect that a rule holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldEffect {
+    /// Index of the statement within the operation.
+    pub statement: usize,
+    pub class: Class,
+    /// As the statement names it. May be empty.
+    pub object: String,
+}
+
+impl Held {
+    /// How long a request stays open: the shortest that a rule says.
+    #[must_use]
+    pub fn expires(&self) -> Duration {
+        let rules = self.rules.iter().map(|rule| rule.expires);
+        rules.min().unwrap_or_default()
+    }
+
+    /// The refusal where nobody can be asked, for a reason that is said in one sentence.
+    #[must_use]
+    pub fn refused(&self, message: String, hint: String) -> Refusal {
+        let first = self.rules.first();
+        let effect = first.and_then(|rule| rule.effects.first());
+        Refusal {
+            kind: RefusalKind::Held,
+            rule: first.map(|rule| rule.name.clone()),
+            message,
+            hint,
+            class: effect.map(|effect| effect.class),
+            object: effect.map_or_else(String::new, |effect| effect.object.clone()),
+            statement: effect.map_or(0, |effect| effect.statement),
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    /// `RULE needs N of GROUP or GROUP; ...`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.rules.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            let HeldRule {
+                name, approvals, ..
+            } = rule;
+            let approvers = rule.approvers.join(" or ");
+            write!(f, "{between}{name} needs {approvals} of {approvers}")?;
+        }
+        Ok(())
     }
 }
 
@@ -73,9 +162,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allow => f.write_str("allow"),
-            Self::Deny(refusal) if refusal.kind == RefusalKind::Held => {
-                write!(f, "hold: {refusal}")
-            }
+            Self::Hold(held) => write!(f, "hold: {held}"),
             Self::Deny(refusal) => write!(f, "deny: {refusal}"),
         }
     }
@@ -111,7 +198,7 @@ pub enum RefusalKind {
     Denied,
     /// Some effect is covered by no allow or hold rule.
     NotAllowed,
-    /// A hold rule matched: it may happen once a person approves it.
+    /// A hold rule matched, and nobody approved. Policy asks nobody: the appliance says so.
     Held,
     /// A budget is used up. Policy counts nothing: the appliance says so.
     OverBudget,

@@ -42,7 +42,7 @@ pub mod mask;
 
 pub use budget::{BudgetRule, Per};
 pub use compile::{Action, Compiled, Hold, Known, KnownIssuer, Policy, Version};
-pub use decision::{Decision, Permit, Refusal, RefusalKind, RulesKey};
+pub use decision::{Decision, Held, HeldEffect, HeldRule, Permit, Refusal, RefusalKind, RulesKey};
 pub use explain::{
     Applies, ConsideredRule, ExplainedEffect, ExplainedMask, ExplainedStatement, Explanation,
 };

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use policy::sql::Batch;
 use policy::sql::postgres::{ProfileLimits, function_call, profile, write_shape};
 use policy::{
-    Actor, Client, Decision, Occasion, Operation, Policy, Principal, Proof, RefusalKind,
-    SearchPath, SessionContext, Target,
+    Actor, Client, Decision, Occasion, Operation, Policy, Principal, Proof, SearchPath,
+    SessionContext, Target,
 };
 use serde_json::{Value, json};
 
@@ -273,14 +273,14 @@ impl Comparison {
     ) {
         let (would, rule) = match would {
             Decision::Allow => ("permitted", rule.to_owned()),
+            Decision::Hold(held) => {
+                let rules: Vec<&str> = held.rules.iter().map(|rule| rule.name.as_str()).collect();
+                ("held", rules.join(", "))
+            }
             Decision::Deny(refusal) => {
-                let word = if refusal.kind == RefusalKind::Held {
-                    "held"
-                } else {
-                    "refused"
-                };
                 let rule = refusal.rule.clone();
-                (word, rule.unwrap_or_else(|| refusal.kind.name().to_owned()))
+                let rule = rule.unwrap_or_else(|| refusal.kind.name().to_owned());
+                ("refused", rule)
             }
         };
         let was = was.name();

@@ -165,6 +165,7 @@ fn policy_table(within: Within) -> Value {
         node["dependentRequired"] = json!({
             "hold": ["approvers"],
             "approvers": ["hold"],
+            "approvals": ["hold"],
             "expires": ["hold"],
         });
     }

@@ -139,6 +139,8 @@ coded! {
         Refused = 2, "refused";
         /// A message that policy has nothing to say about, such as Sync.
         NotJudged = 3, "not-judged";
+        /// It needed a person's approval and had it; without one it is `Refused`.
+        Held = 4, "held";
     }
 }
 

@@ -1,5 +1,6 @@
 //! One rule: from words to classes, patterns and whom it is about.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::scope::{Scope, words};
@@ -22,6 +23,10 @@ const EXPIRES_DEFAULT: Duration = Duration::from_secs(10 * 60);
 
 /// The longest `expires`: an answer of yesterday is not about what is asked today.
 const EXPIRES_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most `approvals`: more people than this are never at hand within a day, so a larger number is
+/// a slip of the pen.
+const APPROVALS_MAX: u64 = 10;
 
 /// One rule as it is judged.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub enum Action {
 pub struct Hold {
     /// Groups, in the order of the file.
     pub approvers: Vec<String>,
+    /// How many of them have to.
+    pub approvals: NonZeroU32,
     pub expires: Duration,
 }
 
@@ -171,7 +178,7 @@ fn action(table: &Table, reporter: &mut Reporter<'_>) -> Option<Action> {
         }
     };
     if word != "hold" {
-        for key in ["approvers", "expires"] {
+        for key in ["approvers", "approvals", "expires"] {
             if let Some(span) = table.key_span(key) {
                 let message = format!("`{key}` belongs to a hold; this rule has none");
                 reporter.report(&span, message);
@@ -203,6 +210,17 @@ fn hold(table: &Table, reporter: &mut Reporter<'_>) -> Option<Hold> {
         }
         None => {}
     }
+    let mut approvals = NonZeroU32::MIN;
+    if let Some(number) = table.number("approvals") {
+        let given = u32::try_from(number.value).ok().and_then(NonZeroU32::new);
+        match given {
+            Some(given) if number.value <= APPROVALS_MAX => approvals = given,
+            Some(_) | None => reporter.report(
+                &number.span,
+                format!("`approvals` is a number of people from 1 to {APPROVALS_MAX}"),
+            ),
+        }
+    }
     let mut expires = EXPIRES_DEFAULT;
     if let Some(text) = table.text("expires") {
         match quantity::duration(&text.value) {
@@ -213,7 +231,11 @@ fn hold(table: &Table, reporter: &mut Reporter<'_>) -> Option<Hold> {
             ),
         }
     }
-    (reporter.problems.len() == before).then_some(Hold { approvers, expires })
+    (reporter.problems.len() == before).then_some(Hold {
+        approvers,
+        approvals,
+        expires,
+    })
 }
 
 fn message(table: &Table, action: Option<&Action>, reporter: &mut Reporter<'_>) -> Option<String> {

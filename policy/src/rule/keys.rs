@@ -184,6 +184,12 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Within::Rule,
+        "approvals",
+        Value::Number,
+        "how many of them have to approve, each for himself; `1` if not given, at most 10; only with `hold`",
+    ),
+    key(
+        Within::Rule,
         "expires",
         Value::Duration,
         "how long a request for approval stays open, `10m` if not given; only with `hold`; at most a day",
@@ -192,7 +198,7 @@ pub const KEYS: &[Key] = &[
         Within::Rule,
         "message",
         Value::Text,
-        "what a client reads when this rule refuses; only with `deny` and `hold`; one line of at most 500 characters",
+        "what a client reads when this rule refuses or holds; only with `deny` and `hold`; one line of at most 500 characters",
     ),
     key(
         Within::Rule,

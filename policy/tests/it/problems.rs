@@ -167,6 +167,18 @@ fn a_hold_names_who_approves_and_nothing_else_does() {
         &["p.toml:1:1: a hold needs `approvers`: groups whose members may approve"],
     );
     check(&format!("{hold}approvers = [\"oncall\"]\n"), &[]);
+    for approvals in [1, 10] {
+        check(
+            &format!("{hold}approvers = [\"oncall\"]\napprovals = {approvals}\n"),
+            &[],
+        );
+    }
+    for approvals in ["0", "11", "4294967297"] {
+        check(
+            &format!("{hold}approvers = [\"oncall\"]\napprovals = {approvals}\n"),
+            &["p.toml:7:13: `approvals` is a number of people from 1 to 10"],
+        );
+    }
     for expires in ["0s", "25h", "soon"] {
         check(
             &format!("{hold}approvers = [\"*\"]\nexpires = \"{expires}\"\n"),
@@ -178,11 +190,12 @@ fn a_hold_names_who_approves_and_nothing_else_does() {
     }
     check(
         &format!(
-            "{head}deny = {{ statements = [\"drop\"] }}\napprovers = [\"a\"]\nexpires = \"1m\"\n"
+            "{head}deny = {{ statements = [\"drop\"] }}\napprovers = [\"a\"]\nexpires = \"1m\"\napprovals = 2\n"
         ),
         &[
             "p.toml:6:1: `approvers` belongs to a hold; this rule has none",
             "p.toml:7:1: `expires` belongs to a hold; this rule has none",
+            "p.toml:8:1: `approvals` belongs to a hold; this rule has none",
         ],
     );
 }

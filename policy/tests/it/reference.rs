@@ -434,7 +434,7 @@ impl Case {
         if !admits {
             return ("not admitted", Vec::new());
         }
-        let mut held = None;
+        let mut held = Vec::new();
         for statement in &self.statements {
             let said: Vec<_> = statement
                 .effects
@@ -447,33 +447,40 @@ impl Case {
             if said.iter().any(|said| !said.covered) {
                 return ("not allowed", Vec::new());
             }
-            if let Some(said) = said.into_iter().find(|said| !said.held.is_empty()) {
-                held.get_or_insert(said.held);
-            }
+            held.extend(said.into_iter().flat_map(|said| said.held));
         }
-        match held {
-            Some(rules) => ("held", rules),
-            None => ("allowed", Vec::new()),
+        // Each once, in the order of the files.
+        let names = rules.iter().map(|rule| &rule.name);
+        let held: Vec<String> = names.filter(|name| held.contains(name)).cloned().collect();
+        if held.is_empty() {
+            ("allowed", held)
+        } else {
+            ("held", held)
         }
     }
 }
 
-fn in_words(decision: &Decision) -> (&'static str, Option<String>) {
-    let Decision::Deny(refusal) = decision else {
-        return ("allowed", None);
+/// The word, and the rules that are named for it.
+fn in_words(decision: &Decision) -> (&'static str, Vec<String>) {
+    let refusal = match decision {
+        Decision::Allow => return ("allowed", Vec::new()),
+        Decision::Hold(held) => {
+            let names = held.rules.iter().map(|rule| rule.name.clone());
+            return ("held", names.collect());
+        }
+        Decision::Deny(refusal) => refusal,
     };
     let word = match refusal.kind {
         RefusalKind::NotAdmitted => "not admitted",
         RefusalKind::Denied => "denied",
-        RefusalKind::Held => "held",
         RefusalKind::NotAllowed | RefusalKind::Unclassified | RefusalKind::Unparsed => {
             "not allowed"
         }
-        RefusalKind::Guard | RefusalKind::Masked | RefusalKind::OverBudget => {
+        RefusalKind::Guard | RefusalKind::Held | RefusalKind::Masked | RefusalKind::OverBudget => {
             panic!("{decision:?}")
         }
     };
-    (word, refusal.rule.clone())
+    (word, refusal.rule.iter().cloned().collect())
 }
 
 fn some<T: Clone + std::fmt::Debug + 'static>(
@@ -679,9 +686,12 @@ proptest! {
                 prop_assert_eq!(applies, rule.applies(case), "{:?}", rule);
             }
             let expected = case.decide(&kept, false);
-            let (word, rule) = in_words(&decision);
+            let (word, rules) = in_words(&decision);
             prop_assert_eq!(word, expected.0, "{}\n{:?}\n{:?}", text, case, decision);
-            if let Some(rule) = rule {
+            if word == "held" {
+                prop_assert_eq!(&rules, &expected.1, "{}\n{:?}", text, case);
+            }
+            for rule in rules {
                 prop_assert!(expected.1.contains(&rule), "{}\n{:?}\n{:?}", text, expected, decision);
             }
             if word != "not admitted" {

@@ -323,6 +323,7 @@ fn decide(session: &Session<'_>, text: &str) -> String {
     };
     match policy.judge(&permit, &operation) {
         Decision::Allow => "allow".to_owned(),
+        Decision::Hold(held) => held.to_string(),
         Decision::Deny(refusal) => refusal
             .rule
             .unwrap_or_else(|| format!("{} on {}", refusal.message, refusal.object)),

@@ -2,7 +2,7 @@
 
 use policy::{
     Action, Applies, BudgetRule, ConsideredRule, Decision, ExplainedEffect, ExplainedMask,
-    ExplainedStatement, Explanation, Per, Principal, Refusal,
+    ExplainedStatement, Explanation, Held, Per, Principal, Refusal,
 };
 use serde_json::{Value, json};
 
@@ -26,8 +26,31 @@ pub(super) fn explanation(principal: &Principal, explanation: &Explanation) -> V
 pub(in crate::cli) fn decision(decision: &Decision) -> Value {
     match decision {
         Decision::Allow => json!({ "verdict": "allow" }),
+        Decision::Hold(held) => self::held(held),
         Decision::Deny(refusal) => self::refusal(refusal),
     }
+}
+
+fn held(held: &Held) -> Value {
+    let rules = held.rules.iter().map(|rule| {
+        json!({
+            "rule": rule.name,
+            "message": rule.message,
+            "approvers": rule.approvers,
+            "approvals": rule.approvals,
+            "expires_seconds": rule.expires.as_secs(),
+            "effects": rule.effects.iter().map(|effect| json!({
+                "statement": effect.statement,
+                "class": effect.class.name(),
+                "object": effect.object,
+            })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "verdict": "hold",
+        "expires_seconds": held.expires().as_secs(),
+        "rules": rules.collect::<Vec<_>>(),
+    })
 }
 
 fn refusal(refusal: &Refusal) -> Value {
@@ -47,6 +70,7 @@ fn rule(rule: &ConsideredRule) -> Value {
     let hold = match &rule.action {
         Action::Hold(hold) => Some(json!({
             "approvers": hold.approvers,
+            "approvals": hold.approvals,
             "expires_seconds": hold.expires.as_secs(),
         })),
         Action::Allow | Action::Deny => None,

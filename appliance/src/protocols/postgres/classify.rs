@@ -152,6 +152,10 @@ impl Judged {
 fn noted(decision: &Decision) -> (Verdict, Option<&str>) {
     match decision {
         Decision::Allow => (Verdict::Permitted, None),
+        Decision::Hold(held) => {
+            let rule = held.rules.first();
+            (Verdict::Held, rule.map(|rule| rule.name.as_str()))
+        }
         Decision::Deny(refusal) => (Verdict::Refused, refusal.rule.as_deref()),
     }
 }
@@ -334,8 +338,8 @@ impl Statement {
         judged
     }
 
-    /// What is done to its answers if it is allowed, which it is not where nothing that can be done
-    /// would hide what is masked.
+    /// What is done to its answers if it is allowed, or held and approved; which it is not where
+    /// nothing that can be done would hide what is masked. Then nobody is asked.
     fn mask(
         &self,
         decision: Decision,
@@ -343,7 +347,7 @@ impl Statement {
         policy: &Policy,
         permit: &Permit,
     ) -> (Decision, Option<Plans>) {
-        if decision != Decision::Allow {
+        if decision.refusal().is_some() {
             return (decision, None);
         }
         let catalogue = situation.circumstances.catalogue.as_deref();
@@ -351,7 +355,7 @@ impl Statement {
             .columns
             .get_or_init(|| Columns::find(policy, permit, catalogue));
         match self.traced(situation).plans(columns) {
-            Ok(plans) => (Decision::Allow, plans),
+            Ok(plans) => (decision, plans),
             Err(refusal) => (Decision::Deny(refusal), None),
         }
     }

@@ -291,6 +291,21 @@ enum Verdict {
     Wait(Pause),
 }
 
+/// What policy says against running it.
+fn objection(judged: &Rc<Judged>) -> Option<Refused> {
+    let refusal = match &judged.decision {
+        Decision::Allow => return None,
+        Decision::Deny(refusal) => refusal.clone(),
+        Decision::Hold(held) => {
+            let first = held.rules.first();
+            let message = first.and_then(|rule| rule.message.clone());
+            let message = message.unwrap_or_else(|| "approval required".to_owned());
+            held.refused(message, held.to_string())
+        }
+    };
+    Some(Refused::by_policy(&refusal, Rc::clone(judged)))
+}
+
 /// What stands against an EXECUTE.
 enum Objection {
     Refused(Refused),
@@ -479,8 +494,7 @@ impl Exchange {
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::FunctionCall;
         let judged = Rc::new(self.judge_function(call.function));
-        if let Decision::Deny(refusal) = &judged.decision {
-            let refused = Refused::by_policy(refusal, Rc::clone(&judged));
+        if let Some(refused) = objection(&judged) {
             return self.refuse(&Message::new(kind, wire), refused, target);
         }
         let profile = policy::sql::postgres::function_call(call.function);
@@ -698,8 +712,8 @@ impl Exchange {
     }
 
     fn judge(&self, statement: &Statement, judged: Rc<Judged>) -> Verdict {
-        if let Decision::Deny(refusal) = &judged.decision {
-            return Verdict::Refused(Refused::by_policy(refusal, Rc::clone(&judged)));
+        if let Some(refused) = objection(&judged) {
+            return Verdict::Refused(refused);
         }
         if !statement.names_statements {
             return Verdict::Allowed(judged);
@@ -762,9 +776,7 @@ impl Exchange {
                 Meaning::Absent => return Some(Objection::Refused(Refused::no_statement(name))),
                 Meaning::Known(prepared) => prepared.statement,
             };
-            let judged = self.decide(&prepared);
-            if let Decision::Deny(refusal) = &judged.decision {
-                let refused = Refused::by_policy(refusal, Rc::clone(&judged));
+            if let Some(refused) = objection(&self.decide(&prepared)) {
                 return Some(Objection::Refused(refused));
             }
             // What Parse prepared may be an EXECUTE in turn.
