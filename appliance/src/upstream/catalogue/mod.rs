@@ -223,6 +223,15 @@ impl Watch {
             .into()
     }
 
+    /// What was found right at the last look that came through, and its [`schemas`](Self::schemas);
+    /// `None` when that is too long ago to be used.
+    pub(crate) fn latest_confirmed(&self) -> Option<(Rc<Catalogue>, Box<str>)> {
+        let state = self.0.state.borrow();
+        let current = state.current.clone().filter(|_| state.is_recent())?;
+        drop(state);
+        Some((current, self.schemas()))
+    }
+
     /// What may be judged by, once the look `since` is done.
     pub(crate) fn view(&self, since: Option<Look>) -> View {
         self.0.state.borrow().view(since)
@@ -277,17 +286,17 @@ impl State {
         let is_done = self.done >= needed;
         match (&self.current, &self.failure) {
             (Some(current), None) if is_done => View::Ready(current.clone()),
-            (Some(current), Some(_))
-                if is_done && now().duration_since(self.confirmed_at) < UNCONFIRMED_MAX =>
-            {
-                View::Ready(current.clone())
-            }
+            (Some(current), Some(_)) if is_done && self.is_recent() => View::Ready(current.clone()),
             (_, Some(failure)) if since.is_none_or(|look| self.tried >= look.0) => {
                 View::Unavailable(failure.clone())
             }
             (_, Some(_)) => View::Pending,
             (_, None) => View::Pending,
         }
+    }
+
+    fn is_recent(&self) -> bool {
+        now().duration_since(self.confirmed_at) < UNCONFIRMED_MAX
     }
 }
 

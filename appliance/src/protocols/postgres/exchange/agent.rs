@@ -679,7 +679,12 @@ impl Exchange {
             .is_some_and(|masking| masking.masks_columns());
         let holds_locks = self.pipeline.transaction_status() == TransactionStatus::InTransaction;
         if (statement.needs_catalogue || masks_columns) && self.catalogue.is_behind() {
-            match self.catalogue.catch_up() {
+            let caught_up = match self.catalogue.catch_up() {
+                // The look may wait for what this session has locked.
+                Ok(Some(_)) | Err(_) if holds_locks && self.catalogue.outlasts_look() => Ok(None),
+                caught_up => caught_up,
+            };
+            match caught_up {
                 Ok(None) => {
                     self.resituate();
                     // A schema that was made, dropped or granted is on the path, or no longer.
@@ -690,8 +695,6 @@ impl Exchange {
                         }
                     }
                 }
-                // The look may wait for what this session has locked.
-                Ok(Some(_)) | Err(_) if holds_locks && self.catalogue.outlasts_look() => {}
                 Ok(Some(pause)) => return Verdict::Wait(pause),
                 Err(error) if statement.needs_catalogue => {
                     return Verdict::Refused(Refused::no_catalogue(&error));

@@ -5,25 +5,18 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use policy::catalogue::Catalogue;
-use runtime::now;
 
 use super::Pause;
 use crate::protocols::postgres::classify::Redefines;
 use crate::upstream::{Look, UpstreamError, View, Watch};
-
-/// How long a session with an open transaction goes on by the catalogue that it has, while another
-/// is waited for. As long as any session does while the target can not be asked.
-const LOCKED_MAX: Duration = Duration::from_secs(20);
 
 /// Per connection.
 pub(super) struct Known {
     watch: Option<Watch>,
     /// Judged by; `None` before the first statement that needs it.
     in_force: Option<Rc<Catalogue>>,
-    taken_at: Instant,
     /// Of [`Watch::revision`], when [`Self::in_force`] was taken.
     seen: u64,
     /// Of [`Watch::schemas`], at that time.
@@ -43,7 +36,6 @@ impl Known {
         Self {
             watch,
             in_force: None,
-            taken_at: now(),
             seen: 0,
             schemas: Box::default(),
             has_other_schemas: false,
@@ -90,10 +82,7 @@ impl Known {
             }
             View::Ready(catalogue) => {
                 let schemas = watch.schemas();
-                self.has_other_schemas |= self.in_force.is_some() && schemas != self.schemas;
-                self.schemas = schemas;
-                self.in_force = Some(catalogue);
-                self.taken_at = now();
+                self.take(catalogue, schemas);
                 self.seen = revision;
                 self.look = None;
                 Ok(None)
@@ -106,12 +95,21 @@ impl Known {
         std::mem::take(&mut self.has_other_schemas)
     }
 
-    /// Whether a session that holds locks may go on by the catalogue in force while somebody else's
-    /// change is looked at: the look may be waiting for those locks.
-    pub(super) fn outlasts_look(&self) -> bool {
-        self.look.is_none()
-            && self.in_force.is_some()
-            && now().duration_since(self.taken_at) < LOCKED_MAX
+    fn take(&mut self, catalogue: Rc<Catalogue>, schemas: Box<str>) {
+        self.has_other_schemas |= self.in_force.is_some() && schemas != self.schemas;
+        self.schemas = schemas;
+        self.in_force = Some(catalogue);
+    }
+
+    /// Takes what was last found right, where a session that holds locks may go on by it while
+    /// somebody else's change is looked at: the look may be waiting for those locks.
+    pub(super) fn outlasts_look(&mut self) -> bool {
+        let latest = self.watch.as_ref().filter(|_| self.look.is_none());
+        let Some((catalogue, schemas)) = latest.and_then(Watch::latest_confirmed) else {
+            return false;
+        };
+        self.take(catalogue, schemas);
+        true
     }
 
     /// Has the database looked at again, since the message at hand has a name that is not in the
