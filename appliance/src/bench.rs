@@ -277,6 +277,7 @@ fn exchange(directory: &Path) -> Option<(Exchange, RingReader)> {
         classifier: Classifier::new(),
         frontend,
         reserved: "reserved".to_owned(),
+        metrics: Rc::default(),
         recorder: Recorder::open(&journal, &SessionStart::default()).ok()?,
         catalogue: None,
     });

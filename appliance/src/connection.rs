@@ -27,6 +27,7 @@ use crate::relay::{End, Relay};
 use crate::shard::Shard;
 use crate::shard::entrance::{Place, Source};
 use crate::shard::turnstile::Step;
+use crate::telemetry::metrics::Phase;
 use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, Watch};
 
 /// How a connection ended.
@@ -68,6 +69,7 @@ pub(crate) struct Arrival {
     socket: Stream,
     inbound: Inbound,
     place: Place,
+    arrived: Instant,
     /// For all that comes before the session.
     deadline: Instant,
 }
@@ -90,7 +92,8 @@ pub(crate) async fn arrive(
     mut place: Place,
 ) -> Result<Option<Arrival>, GreetError> {
     let snapshot = shard.snapshot();
-    let deadline = runtime::now() + snapshot.limits.login_deadline;
+    let arrived = runtime::now();
+    let deadline = arrived + snapshot.limits.login_deadline;
     let mut inbound = Inbound::default();
     let found = origin::find(
         &mut socket,
@@ -109,6 +112,7 @@ pub(crate) async fn arrive(
         socket,
         inbound,
         place,
+        arrived,
         deadline,
     }))
 }
@@ -147,6 +151,7 @@ async fn enter(
         socket,
         inbound,
         place,
+        arrived,
         deadline,
     } = arrival;
     let opening = greet::open(
@@ -180,7 +185,11 @@ async fn enter(
     )
     .await
     {
-        Ok(session) => session.begin(shard, *greeting).await,
+        Ok(session) => {
+            let took = runtime::now().saturating_duration_since(arrived);
+            shard.metrics().took(Phase::Login, took);
+            session.begin(shard, *greeting).await
+        }
         Err(Ended::Failed(error)) => Err(error),
         Err(Ended::Refused(refusal)) => {
             if !progress.recorded {
@@ -233,12 +242,17 @@ async fn login(
         ListenerProof::Password => Claim::Password(&token),
         ListenerProof::OauthBearer => Claim::OauthBearer(&token),
     };
+    let proving = runtime::now();
     let source = Source::of(greeting.origin().client());
     let turn = runtime::with_deadline(deadline, shard.turnstile().pass(source, Step::Proof)).await;
     let turn = turn.map_err(|_| GreetError::TooSlow)?;
     let proven = identity::prove(&snapshot.authenticators, shard.tokens(), claim, login_unix)
         .map_err(LoginRefusal::NotProven)?;
     drop(turn);
+    shard.metrics().took(
+        Phase::Proof,
+        runtime::now().saturating_duration_since(proving),
+    );
     drop(token);
     drop(place);
     progress.principal = Some(principal_note(&proven));
@@ -293,6 +307,7 @@ async fn login(
     .map_err(LoginRefusal::NotRecorded)?;
     progress.recorded = true;
 
+    let leasing = runtime::now();
     let account = target.account_for(permit.read_only(), &principal.groups);
     let request = LeaseRequest {
         target: &target,
@@ -313,6 +328,10 @@ async fn login(
             return Err(refusal.into());
         }
     };
+    shard.metrics().took(
+        Phase::Lease,
+        runtime::now().saturating_duration_since(leasing),
+    );
     let catalogue = shard.pools().watch(&lease, &target);
     Ok(Session {
         snapshot,
@@ -362,6 +381,7 @@ impl Session {
             greeting.refuse(&LoginRefusal::ShardFull, deadline).await;
             return Ok(Entered::Closed(Closed::Session(End::Drained)));
         };
+        shard.metrics().session_begun();
         tracing::info!(
             session = %recorder.session(),
             issuer = proven.principal().issuer,
@@ -389,6 +409,7 @@ impl Session {
             frontend,
             attribution,
             reserved,
+            metrics: Rc::clone(shard.metrics()),
             recorder,
             catalogue: Some(catalogue),
         });

@@ -321,6 +321,13 @@ impl RingWriter {
         self.shared.region.capacity()
     }
 
+    /// Bytes of the ring that its reader has not given back.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        let tail = self.shared.region.tail().load(Ordering::Relaxed);
+        self.head.saturating_sub(tail)
+    }
+
     /// Where the next record will start.
     #[must_use]
     pub fn head(&self) -> Position {

@@ -143,6 +143,12 @@ impl Journal {
         JournalUnavailable::from_code(ring.health()).map_or(Ok(()), Err)
     }
 
+    /// Bytes of the ring that are not on disk yet, and how many it holds.
+    pub(crate) fn fill(&self) -> (u64, u64) {
+        let ring = self.ring.borrow();
+        (ring.used_bytes(), widen(ring.capacity()))
+    }
+
     /// Ready when a record with `bytes` of wire bytes has room.
     ///
     /// Pending while the ring is full, also when that is since the disk is: traffic is held, not

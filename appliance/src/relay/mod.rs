@@ -20,6 +20,7 @@ use crate::protocols::postgres::exchange::{Exchange, Fault};
 use crate::shard::Shard;
 use crate::shard::sessions::{Registration, Signal};
 use crate::shard::turnstile::Turnstile;
+use crate::telemetry::metrics::Phase;
 use crate::transport::Transport;
 use crate::upstream::{Lease, Outcome};
 
@@ -48,6 +49,8 @@ pub(crate) struct Relay {
     /// When a rule may begin or cease to apply.
     windows: Option<Timer>,
     overtime: Overtime,
+    /// Since when something waits to be answered.
+    asked_at: Option<Instant>,
     configuration: Subscription<Snapshot>,
     turnstile: Rc<Turnstile>,
 }
@@ -151,6 +154,7 @@ impl Relay {
             },
             windows,
             overtime: Overtime::default(),
+            asked_at: None,
             configuration: shard.published().subscribe(),
             turnstile: Rc::clone(shard.turnstile()),
         }
@@ -247,6 +251,15 @@ impl Relay {
         let turned = self.flow.turn(&mut self.agent, &mut self.lease, context)?;
         let is_running = !self.flow.exchange().is_quiescent();
         self.registration.session.set_running(is_running);
+        match (is_running, self.asked_at) {
+            (true, None) => self.asked_at = Some(runtime::now()),
+            (false, Some(asked_at)) => {
+                let took = runtime::now().saturating_duration_since(asked_at);
+                shard.metrics().took(Phase::Answer, took);
+                self.asked_at = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
         self.overtime.watch(self.flow.exchange_mut(), context);
         if self.flow.exchange_mut().takes_cancel() {
             shard.cancel_abandoned(&self.registration.session);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use runtime::{ListenAddress, Receiver, ReplySender, Sender, ShardId, TrySendError};
 
 use crate::config::ListenerSettings;
+use crate::telemetry::metrics::ShardObservation;
 
 /// Messages that may wait for one shard.
 ///
@@ -34,6 +35,10 @@ pub enum ToShard {
         process_id: u32,
         secret: Vec<u8>,
         done: ReplySender<()>,
+    },
+    /// Say how it is.
+    Observe {
+        reply: ReplySender<ShardObservation>,
     },
     /// Stop accepting, let sessions come to rest, end what is left at `deadline`.
     Drain { deadline: Instant },

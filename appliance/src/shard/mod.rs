@@ -26,6 +26,7 @@ use crate::identity::TokenCache;
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
 use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
+use crate::telemetry::metrics::{PoolObservation, ShardMetrics, ShardObservation};
 use crate::upstream::{self, CancelHandle, Pools, ShardPart};
 
 use entrance::Entrance;
@@ -52,6 +53,7 @@ pub(crate) struct Shard {
     entrance: Rc<Entrance>,
     turnstile: Rc<Turnstile>,
     ledger: Arc<Ledger>,
+    metrics: Rc<ShardMetrics>,
     directory: Directory,
     random: SystemRandom,
     /// Since when, and how many peers broke off without a line of their own.
@@ -104,6 +106,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         entrance: Entrance::new(),
         turnstile: Turnstile::attended(),
         ledger: environment.ledger,
+        metrics: Rc::default(),
         directory: environment.directory,
         random: SystemRandom::new(),
         failed_greetings: Cell::new((runtime::now(), 0)),
@@ -131,6 +134,10 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
                     // Whoever asked may have given up.
                     let _ = done.send(());
                 });
+            }
+            Some(ToShard::Observe { reply }) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(shard.observe());
             }
             Some(ToShard::Drain { deadline }) => {
                 gate.close();
@@ -210,6 +217,7 @@ async fn accept(
             match connection::serve(&shard, settings.proof, arrival).await {
                 Ok(Closed::Cancel | Closed::Left) => {}
                 Ok(Closed::Refused(refusal)) => {
+                    shard.metrics.refused_login(refusal.word());
                     tracing::warn!(%peer, reason = %refusal, "login refused");
                 }
                 Ok(Closed::Session(end)) => {
@@ -253,6 +261,33 @@ impl Shard {
 
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    pub(crate) fn metrics(&self) -> &Rc<ShardMetrics> {
+        &self.metrics
+    }
+
+    /// What there is to say about it at this moment.
+    fn observe(&self) -> ShardObservation {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (masked_columns, masked_values) = self.classifier.masked_values();
+        let (ring_used, ring_bytes) = self.journal.fill();
+        let pools = self.pools.status().into_iter().map(|pool| PoolObservation {
+            target: pool.name,
+            open: count(pool.open),
+            idle: count(pool.idle),
+            waiting: count(pool.waiting),
+            failing: pool.setback.is_some(),
+        });
+        ShardObservation {
+            counts: self.metrics.counts(),
+            sessions: count(self.sessions.alive()),
+            masked_columns,
+            masked_values,
+            ring_used,
+            ring_bytes,
+            pools: pools.collect(),
+        }
     }
 
     pub(crate) fn classifier(&self) -> &Rc<Classifier> {

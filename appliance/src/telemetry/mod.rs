@@ -1,9 +1,10 @@
-//! What the process says about itself while it runs: log lines on standard error.
+//! What the process says about itself while it runs: log lines on standard error, and metrics.
 //!
 //! Standard error, because that is where systemd's journal and a person at a terminal both read.
 //! It does not decide what is logged, and nothing here may be given values that came from a peer.
 
 mod log;
+pub mod metrics;
 
 use std::io;
 

@@ -186,6 +186,11 @@ impl Classifier {
         })
     }
 
+    /// How many values masks have changed: by column, and by form.
+    pub(crate) fn masked_values(&self) -> (u64, u64) {
+        self.tools.changed()
+    }
+
     /// What `text` does.
     pub(super) fn classify(&self, text: &str) -> Rc<Statement> {
         self.known(text)

@@ -165,6 +165,18 @@ impl Refused {
         }
     }
 
+    /// What metrics count it as: a word for the reason, and the rule.
+    pub(super) fn cause(&self) -> (&'static str, Option<&str>) {
+        match self
+            .judged
+            .as_deref()
+            .and_then(|judged| judged.decision.refusal())
+        {
+            Some(refusal) => (refusal.kind.name(), refusal.rule.as_deref()),
+            None => ("bound", None),
+        }
+    }
+
     /// What the recording says of it.
     pub(super) fn note(&self) -> Note {
         self.judged
@@ -235,6 +247,24 @@ pub(crate) enum LoginRefusal {
 const NOT_ADMITTED: &str = "the target does not exist or you may not enter it";
 
 impl LoginRefusal {
+    /// What metrics count it as.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::NotPrivate => "not-private",
+            Self::MalformedClaim => "malformed-claim",
+            Self::NotProven(_) => "not-proven",
+            Self::NoTarget => "no-target",
+            Self::NoDatabase => "no-database",
+            Self::NotAdmitted(_) => "not-admitted",
+            Self::Wish(_) | Self::Settings(_) | Self::Setting(_) => "setting",
+            Self::NotAttributable(_) => "not-attributable",
+            Self::NotRecorded(_) => "not-recorded",
+            Self::NoUpstream(_) => "no-upstream",
+            Self::ShardFull => "shard-full",
+            Self::OverBudget(_) => "over-budget",
+        }
+    }
+
     /// Whether it is the proof that failed, which an open SASL exchange has to say in its own way.
     pub(crate) fn is_failed_proof(&self) -> bool {
         matches!(self, Self::MalformedClaim | Self::NotProven(_))

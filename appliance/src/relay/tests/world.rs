@@ -425,6 +425,7 @@ fn exchange(journal: &Rc<Journal>) -> Exchange {
         classifier: Classifier::new(),
         frontend,
         reserved: RESERVED.to_owned(),
+        metrics: Rc::default(),
         recorder: Recorder::open(journal, &start).unwrap(),
         catalogue: None,
     })

@@ -593,6 +593,8 @@ impl Exchange {
             Ok(recorded) => recorded,
             Err(no_room) => return Ok(Outcome::NoRoom(no_room)),
         };
+        let (reason, rule) = refused.cause();
+        self.metrics.refused(reason, rule);
         let probe = Probe::of(message.kind);
         let request = match probe {
             Probe::Simple => Request::Query,
@@ -861,6 +863,7 @@ impl Exchange {
                 .announced_command(number, *kind, bytes, note)?,
         };
         self.recording = Recording::Neither;
+        self.metrics.command(*kind, recorded.verdict());
         Ok(recorded)
     }
 

@@ -47,6 +47,7 @@ use crate::identity::Proven;
 use crate::recorder::{JournalUnavailable, Recorder};
 use crate::relay::End;
 use crate::relay::link::Outbound;
+use crate::telemetry::metrics::ShardMetrics;
 use crate::upstream::{Attribution, UpstreamError, Watch};
 use aside::Aside;
 use catalogue::Known;
@@ -178,6 +179,7 @@ pub(crate) struct Exchange {
 
     /// Since the first configuration with masks that are about the principal.
     masking: Option<Box<Masking>>,
+    metrics: Rc<ShardMetrics>,
     recorder: Recorder,
     recording: Recording,
     /// Where in the journal the last forwarded command stands.
@@ -303,6 +305,7 @@ pub(crate) struct Opened {
     pub(crate) frontend: FrontendDecoder,
     pub(crate) attribution: Attribution,
     pub(crate) reserved: String,
+    pub(crate) metrics: Rc<ShardMetrics>,
     pub(crate) recorder: Recorder,
     /// `None`: names are judged as they are written.
     pub(crate) catalogue: Option<Watch>,
@@ -362,6 +365,7 @@ impl Exchange {
             at_boundary: true,
             reserved: opened.reserved,
             masking,
+            metrics: opened.metrics,
             recorder: opened.recorder,
             recording: Recording::Neither,
             last_recorded: None,
@@ -520,7 +524,10 @@ impl Exchange {
 
     /// Closes the recording.
     pub(crate) fn record_end(self, end: &End) {
-        self.recorder.end(refuse::end_reason(end));
+        let reason = refuse::end_reason(end);
+        self.metrics
+            .session_ended(reason, self.recorder.counters().rows);
+        self.recorder.end(reason);
     }
 
     /// Numbers a request and tells the pipeline of it, which says whether the server would heed it.

@@ -1,6 +1,6 @@
 //! What stands in the place of a masked value, by its type.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use codecs::postgres::frontend::Format;
@@ -17,9 +17,13 @@ use super::shape::Column;
 /// Capacity above which a buffer is given back to the allocator. Bytes.
 const BUFFER_KEPT: usize = 64 * 1024;
 
-/// What rewriting needs and nobody else: buffers. Per shard.
+/// What rewriting needs and nobody else: buffers, and counts of what it changed. Per shard.
 #[derive(Default)]
-pub(in crate::protocols::postgres) struct Tools(RefCell<Buffers>);
+pub(in crate::protocols::postgres) struct Tools {
+    buffers: RefCell<Buffers>,
+    by_column: Cell<u64>,
+    by_form: Cell<u64>,
+}
 
 #[derive(Default)]
 struct Buffers {
@@ -44,7 +48,7 @@ impl Tools {
         clear: &[u8],
         then: impl FnOnce(Becomes<'_>) -> R,
     ) -> R {
-        let mut buffers = self.0.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
         let Buffers {
             scanner,
             scratch,
@@ -55,6 +59,13 @@ impl Tools {
             Some(transform) => masked(masks, transform, column, clear, scratch, value),
             None => scanned(masks, column, clear, scanner, scratch, value),
         };
+        if !matches!(rewritten, Rewritten::Unchanged) {
+            let count = match &column.mask {
+                Some(_) => &self.by_column,
+                None => &self.by_form,
+            };
+            count.set(count.get() + 1);
+        }
         let outcome = then(match rewritten {
             Rewritten::Unchanged => Becomes::Unchanged,
             Rewritten::Null => Becomes::Null,
@@ -67,9 +78,19 @@ impl Tools {
         outcome
     }
 
+    /// How many values were changed: those of masked columns, and those that detectors found.
+    pub(in crate::protocols::postgres) fn changed(&self) -> (u64, u64) {
+        (self.by_column.get(), self.by_form.get())
+    }
+
+    fn found(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.by_form.set(self.by_form.get().saturating_add(count));
+    }
+
     /// Tells `on` where the values stand that detectors find.
     pub(super) fn find(&self, masks: &SessionMasks, text: &[u8], on: impl FnMut(Range<usize>)) {
-        let mut buffers = self.0.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
         let scanner = &mut buffers.scanner;
         let found = scanner.find(&masks.detectors, text, detect::Format::Text);
         found.iter().map(|found| found.span.clone()).for_each(on);
@@ -77,13 +98,14 @@ impl Tools {
 
     /// Appends `text` with every value filled, byte for byte; nothing where there are none.
     pub(super) fn fill(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
-        let mut buffers = self.0.borrow_mut();
+        let mut buffers = self.buffers.borrow_mut();
         let found = buffers
             .scanner
             .find(&masks.detectors, text, detect::Format::Text);
         if found.is_empty() {
             return false;
         }
+        self.found(found.len());
         let start = out.len();
         out.extend_from_slice(text);
         let copied = out.get_mut(start..).unwrap_or_default();
@@ -96,8 +118,10 @@ impl Tools {
 
     /// Appends `text` without the values that detectors find; nothing where there are none.
     pub(super) fn redact(&self, masks: &SessionMasks, text: &[u8], out: &mut Vec<u8>) -> bool {
-        let mut buffers = self.0.borrow_mut();
-        masks.redact(&mut buffers.scanner, text, detect::Format::Text, out)
+        let mut buffers = self.buffers.borrow_mut();
+        let is_redacted = masks.redact(&mut buffers.scanner, text, detect::Format::Text, out);
+        self.found(usize::from(is_redacted));
+        is_redacted
     }
 }
 
