@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) session: Session,
     pub(super) drain: Drain,
     pub(super) recording: Recording,
+    pub(super) roles: Roles,
     pub(super) builtin_issuer: Builtin,
     pub(super) issuer: Vec<Issuer>,
     pub(super) target: Vec<Target>,
@@ -122,6 +123,14 @@ pub(super) struct Recording {
     pub(super) directory: Option<Text>,
     pub(super) ring_bytes: Option<Text>,
     pub(super) durability: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Roles {
+    pub(super) viewer: Vec<Text>,
+    pub(super) approver: Vec<Text>,
+    pub(super) admin: Vec<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -214,6 +214,18 @@ keys! {
         "What a power failure can take. `process`: whatever the system had not written. \
          `bounded:TIME`: at most the last TIME. `strict`: nothing that was forwarded.";
 
+    ROLES_VIEWER: "roles.viewer", Kind::TextList, Described("nobody"), Reload, "[\"engineering\"]",
+        "Groups whose members see sessions, recordings, requests for approval, targets and rules, \
+         by the API and in the console.";
+    ROLES_APPROVER: "roles.approver", Kind::TextList,
+        Described("the groups in `approvers` of rules that hold"), Reload, "[\"oncall\"]",
+        "Groups whose members see that too and are shown what waits for an approval. Those in \
+         `approvers` of a rule that holds need no mention here; which requests somebody may answer, \
+         the rules alone say.";
+    ROLES_ADMIN: "roles.admin", Kind::TextList, Described("nobody"), Reload, "[\"security\"]",
+        "Groups whose members see that too, and may revoke, end sessions and reload. They do not \
+         approve. Tokens of the built-in issuer give no role, whatever groups they carry.";
+
     BUILTIN_ENABLED: "builtin_issuer.enabled", Kind::Switch, Value("true"), Reload, "true",
         "Whether tokens of `sallyport token issue` are made and accepted.";
     BUILTIN_TOKEN_LIFETIME_MAX: "builtin_issuer.token_lifetime_max",

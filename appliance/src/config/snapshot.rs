@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 
 use super::mask_key::MaskKey;
 use super::state::StateDirectory;
+use crate::control::Roles;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
 use crate::recorder::RecordingSettings;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub targets: Targets,
     pub policy: Arc<policy::Policy>,
     pub session: SessionSettings,
+    /// Who may do what with the appliance itself.
+    pub roles: Roles,
     /// Of masks with `hash`.
     pub mask_key: MaskKey,
     /// As at start: listeners change with a restart only.

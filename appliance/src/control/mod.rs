@@ -9,13 +9,17 @@ mod client;
 mod peer;
 mod plane;
 mod recordings;
+mod roles;
 mod server;
 mod socket;
 
-pub use api::{Refused, ReloadReport, Status, TokenMade, TokenWanted, paths};
+pub use api::{
+    Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi, paths,
+};
 pub use client::{AdminClient, AdminError};
 pub use plane::{ControlThread, Drain, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
+pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};

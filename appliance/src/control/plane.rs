@@ -9,7 +9,7 @@ use runtime::Published;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Asked, NoToken, ReloadReport, Shared, Status};
+use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
 use super::socket::AdminSocket;
 use super::{api, server};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
@@ -82,6 +82,8 @@ pub fn start(plane: Plane) -> io::Result<ControlThread> {
                 let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
                 let shared = Shared {
                     asking,
+                    snapshot: plane.snapshot.clone(),
+                    cookies: Arc::new(NoCookies),
                     recorder: plane.recorder.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
                 };
@@ -163,6 +165,10 @@ impl Running {
             .builtin_issuer
             .as_ref()
             .ok_or(NoToken::SwitchedOff)?;
+        let snapshot = self.plane.snapshot.load();
+        if let Some(group) = issuer.role_group(&wanted.groups, &snapshot.roles) {
+            return Err(NoToken::GroupWithRole { group });
+        }
         let made = issuer.mint(wanted, runtime::unix_time().as_secs())?;
         tracing::info!(
             token_id = made.id,

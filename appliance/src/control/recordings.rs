@@ -5,6 +5,7 @@
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::recorder::replay::{Replay, ReplayError, write_json, write_text};
 use crate::recorder::{
@@ -13,7 +14,8 @@ use crate::recorder::{
 };
 
 /// Which sessions to list. Everything that is set must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionsWanted {
     /// Subject or name of the agent.
@@ -31,7 +33,7 @@ pub struct SessionsWanted {
 /// One recorded session.
 ///
 /// *Units*: times in microseconds since 1970, sizes in bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionLine {
     pub id: String,
     pub state: String,

@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::api::Door;
 use super::peer::Peer;
 
 /// Connections served at once; one more waits in the kernel's queue. Only operators use them.
@@ -56,7 +57,7 @@ async fn connection(stream: UnixStream, router: Router) {
             return;
         }
     };
-    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let service = TowerToHyperService::new(router.layer(Extension(Door::Socket(peer))));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)

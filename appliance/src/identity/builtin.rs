@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::claims::is_name;
 use super::{ClaimMapping, ClaimPath, Issuer, KeySet, crypto};
 use crate::config::{Audience, Secret, StateDirectory, StateError};
+use crate::control::Roles;
 
 /// The audience of its tokens.
 const AUDIENCE: &str = "sallyport";
@@ -166,6 +167,15 @@ impl BuiltinIssuer {
                 name: member("name"),
             },
         }
+    }
+
+    /// The first of these groups of a token that has a role in the appliance, as the token's
+    /// principal would carry it.
+    pub fn role_group(&self, groups: &[String], roles: &Roles) -> Option<String> {
+        let prefixed = groups
+            .iter()
+            .map(|group| format!("{}{group}", self.group_prefix));
+        prefixed.into_iter().find(|group| roles.names(group))
     }
 
     /// Signs a token that is valid from `now` (seconds since 1970).

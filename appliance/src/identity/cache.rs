@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use policy::{Principal, Proof};
 use ring::digest::{SHA256, digest};
@@ -32,7 +32,7 @@ pub struct TokenCache {
 #[derive(Default)]
 struct Entries {
     generation: u64,
-    by_key: HashMap<CacheKey, Rc<Principal>>,
+    by_key: HashMap<CacheKey, Arc<Principal>>,
     /// Keys in the order they came, oldest first; exactly the keys of `by_key`.
     order: VecDeque<CacheKey>,
 }
@@ -60,7 +60,7 @@ impl TokenCache {
         self.len() == 0
     }
 
-    pub(super) fn find(&self, key: &CacheKey, generation: u64, now: u64) -> Option<Rc<Principal>> {
+    pub(super) fn find(&self, key: &CacheKey, generation: u64, now: u64) -> Option<Arc<Principal>> {
         let mut entries = self.entries.borrow_mut();
         if entries.generation != generation {
             *entries = Entries {
@@ -75,15 +75,15 @@ impl TokenCache {
             entries.order.retain(|kept| kept != key);
             return None;
         }
-        Some(Rc::clone(principal))
+        Some(Arc::clone(principal))
     }
 
-    pub(super) fn keep(&self, key: CacheKey, generation: u64, principal: &Rc<Principal>) {
+    pub(super) fn keep(&self, key: CacheKey, generation: u64, principal: &Arc<Principal>) {
         let mut entries = self.entries.borrow_mut();
         if entries.generation != generation {
             return;
         }
-        if entries.by_key.insert(key, Rc::clone(principal)).is_none() {
+        if entries.by_key.insert(key, Arc::clone(principal)).is_none() {
             entries.order.push_back(key);
         }
         if entries.order.len() > ENTRIES_MAX
@@ -98,8 +98,8 @@ impl TokenCache {
 mod tests {
     use super::*;
 
-    fn principal(expires: u64) -> Rc<Principal> {
-        Rc::new(Principal {
+    fn principal(expires: u64) -> Arc<Principal> {
+        Arc::new(Principal {
             issuer: "https://idp".into(),
             subject: "agent".into(),
             name: "agent".into(),

@@ -1,6 +1,6 @@
 //! Who calls: from a claim to a `Principal`, and the evidence that it was proven.
 //!
-//! `prove` is the only way to a `Proven`. It decides who somebody is, never what they may do.
+//! `prove` and `prove_anew` are the only ways to a `Proven`. They decide who somebody is, never what they may do.
 
 mod builtin;
 mod cache;
@@ -13,7 +13,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
@@ -97,11 +97,11 @@ pub enum Claim<'a> {
 
 /// Evidence that a principal was proven.
 ///
-/// Made by `prove` alone. Per connection.
+/// Made by `prove` and `prove_anew` alone. Per connection, or per request to the control plane.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Proven {
-    principal: Rc<Principal>,
+    principal: Arc<Principal>,
 }
 
 impl Proven {
@@ -185,6 +185,33 @@ pub fn prove(
     claim: Claim<'_>,
     now: u64,
 ) -> Result<Proven, ProofFailure> {
+    let (token, proof) = presented(claim)?;
+    let key = cache::key_of(token, proof);
+    if let Some(principal) = cache.find(&key, authenticators.generation, now) {
+        return Ok(Proven { principal });
+    }
+    let principal = Arc::new(token::verify(authenticators, token, proof, now)?);
+    cache.keep(key, authenticators.generation, &principal);
+    Ok(Proven { principal })
+}
+
+/// Proves a claim at `now` (seconds since 1970) by its signature, whatever was verified before: for
+/// callers of the control plane, who are few and on no shard.
+///
+/// # Errors
+/// As `prove`.
+pub fn prove_anew(
+    authenticators: &Authenticators,
+    claim: Claim<'_>,
+    now: u64,
+) -> Result<Proven, ProofFailure> {
+    let (token, proof) = presented(claim)?;
+    let principal = Arc::new(token::verify(authenticators, token, proof, now)?);
+    Ok(Proven { principal })
+}
+
+/// The token of a claim that is short enough to be looked at, and how it came.
+fn presented(claim: Claim<'_>) -> Result<(&[u8], Proof), ProofFailure> {
     let (token, proof) = match claim {
         Claim::Password(token) => (token, Proof::Password),
         Claim::OauthBearer(token) => (token, Proof::OauthBearer),
@@ -192,11 +219,5 @@ pub fn prove(
     if token.len() > TOKEN_BYTES_MAX {
         return Err(ProofFailure::TokenTooLong { bytes: token.len() });
     }
-    let key = cache::key_of(token, proof);
-    if let Some(principal) = cache.find(&key, authenticators.generation, now) {
-        return Ok(Proven { principal });
-    }
-    let principal = Rc::new(token::verify(authenticators, token, proof, now)?);
-    cache.keep(key, authenticators.generation, &principal);
-    Ok(Proven { principal })
+    Ok((token, proof))
 }

@@ -223,6 +223,19 @@ impl Policy {
         Ok(Compiled { policy, warnings })
     }
 
+    /// The groups whose members may approve something, in the order of the rules; a group that
+    /// several rules name comes as often. Of rules in shadow too: they show who would be asked.
+    pub fn approver_groups(&self) -> impl Iterator<Item = &str> {
+        self.rules
+            .iter()
+            .filter_map(|rule| match &rule.action {
+                Action::Hold(hold) => Some(&hold.approvers),
+                Action::Allow | Action::Deny => None,
+            })
+            .flatten()
+            .map(String::as_str)
+    }
+
     /// Names this policy; part of the key of any cache of its decisions.
     #[must_use]
     pub fn version(&self) -> Version {

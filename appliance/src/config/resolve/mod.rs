@@ -34,9 +34,10 @@ use super::snapshot::{
     Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
+use crate::control::{Role, Roles};
 use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::TrustedProxies;
-use crate::identity::{Authenticators, Issuer, SessionLifetime};
+use crate::identity::{Authenticators, BuiltinIssuer, Issuer, SessionLifetime};
 use crate::recorder::{Durability, RecordingSettings};
 use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
@@ -184,6 +185,7 @@ fn resolve(
     let mask_key = mask_key
         .map_err(|error| reader.error(span_of(written.state.directory.as_ref()), &error))
         .ok();
+    check_roles(&mut reader, &written);
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
     reader.problems.sort_by_key(Problem::position);
@@ -201,6 +203,7 @@ fn resolve(
     else {
         return Err(problems);
     };
+    let roles = roles(&written, &policy, issuers.builtin.as_ref());
     let snapshot = Snapshot {
         generation,
         limits,
@@ -209,6 +212,7 @@ fn resolve(
         targets: Targets::new(targets),
         policy,
         session,
+        roles,
         mask_key,
         listeners: startup.listeners.clone(),
         drain_deadline,
@@ -485,6 +489,33 @@ fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
             idle: unless_zero(idle),
             listening: unless_zero(listening),
         },
+    }
+}
+
+fn check_roles(reader: &mut Reader<'_>, written: &File) {
+    let written = &written.roles;
+    for group in [&written.viewer, &written.approver, &written.admin]
+        .into_iter()
+        .flatten()
+    {
+        if matches!(group.get_ref().as_str(), "" | "*") {
+            reader.problem(group.span(), "a role takes the names of groups");
+        }
+    }
+}
+
+fn roles(written: &File, policy: &policy::Policy, builtin: Option<&BuiltinIssuer>) -> Roles {
+    let groups = |list: &[file::Text]| -> Vec<String> {
+        list.iter().map(|group| group.get_ref().clone()).collect()
+    };
+    let roles = Roles::default()
+        .with(Role::Viewer, groups(&written.roles.viewer))
+        .with(Role::Approver, groups(&written.roles.approver))
+        .with(Role::Approver, policy.approver_groups().map(str::to_owned))
+        .with(Role::Admin, groups(&written.roles.admin));
+    match builtin {
+        Some(builtin) => roles.none_for_tokens_of(builtin.name()),
+        None => roles,
     }
 }
 

@@ -288,6 +288,24 @@ fn every_setting_changes_what_it_names() {
 }
 
 #[test]
+fn groups_have_the_roles_that_the_files_give_them() {
+    let place = Place::new(
+        "roles = { viewer = ['staff'], approver = ['leads'], admin = ['security'] }\n\
+         builtin_issuer.enabled = false",
+    );
+    place.write(
+        "policy.d/hold.toml",
+        "[[rule]]\nname = 'h'\ngroups = ['x']\ntargets = ['*']\napprovers = ['oncall']\n\
+         hold = { statements = ['insert'] }",
+    );
+    let expected = Roles::default()
+        .with(Role::Viewer, ["staff".to_owned()])
+        .with(Role::Approver, ["leads".to_owned(), "oncall".to_owned()])
+        .with(Role::Admin, ["security".to_owned()]);
+    assert_eq!(place.loaded().snapshot.roles, expected);
+}
+
+#[test]
 fn mistakes_are_named_with_their_place() {
     let cases = [
         ("a = = 1", "sallyport.toml:1:5: "),
@@ -301,6 +319,10 @@ fn mistakes_are_named_with_their_place() {
             "sallyport.toml:1:2: unknown key `limit` (did you mean `limits`?)",
         ),
         ("[zzz]", "sallyport.toml:1:2: unknown key `zzz`"),
+        (
+            "roles.admin = ['x', '*']",
+            "sallyport.toml:1:21: a role takes the names of groups",
+        ),
         (
             "[[target]]\nname = 'a'\npool = { wram = 1 }",
             "sallyport.toml:3:10: unknown key `wram` (did you mean `warm`?)",

@@ -1,0 +1,366 @@
+//! Who asks: the operator by socket, a person by token or console session, or nobody.
+//!
+//! Found out once for each request, before any route is looked at. What somebody may do is the
+//! table's business.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Extension, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use codecs::postgres::auth::same_secret;
+use policy::Principal;
+
+use super::super::peer::Peer;
+use super::super::roles::{Role, RoleSet};
+use super::Shared;
+use super::error::{refused, unproven};
+use super::routes::Access;
+use crate::identity::{Claim, ProofFailure, Proven, prove_anew};
+
+/// The cookie of a console session.
+pub(in crate::control) const SESSION_COOKIE: &str = "sallyport_session";
+
+/// Carries the token against forged requests of a console session.
+pub(in crate::control) const CSRF_HEADER: &str = "x-csrf-token";
+
+/// How a request came in. Put on it by whoever accepted its connection.
+#[derive(Debug, Clone, Copy)]
+#[allow(
+    dead_code,
+    reason = "`listen.console` and the console's logins make the rest"
+)]
+pub(in crate::control) enum Door {
+    /// The admin socket.
+    Socket(Peer),
+    /// `listen.console`.
+    Network {
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: bool,
+    },
+}
+
+/// Who asks. Either, both or none of the two.
+#[derive(Debug, Clone, Default)]
+pub(in crate::control) struct Caller {
+    operator: Option<Operator>,
+    person: Option<Person>,
+    /// Set for a console session: what a request that changes something must carry.
+    csrf: Option<Arc<str>>,
+}
+
+/// The operator: root, or the user that runs the appliance, as the kernel says.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::control) struct Operator {
+    uid: u32,
+    at_socket: bool,
+}
+
+/// A person who was proven, with their roles under the configuration in force.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Person {
+    proven: Proven,
+    roles: RoleSet,
+}
+
+/// A login at the console.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct CookieSession {
+    pub(in crate::control) of: SessionOf,
+    /// What a request that changes something must carry.
+    pub(in crate::control) csrf: Arc<str>,
+}
+
+/// Who logged in at the console.
+#[derive(Debug, Clone)]
+#[allow(dead_code, reason = "the console's logins make them")]
+pub(in crate::control) enum SessionOf {
+    /// With a token of theirs.
+    Person(Proven),
+    /// With a link that the operator of this user id made at the socket. It sees and does what the
+    /// operator may, but mints nothing, and stands for no person.
+    Operator { uid: u32 },
+}
+
+/// The console's sessions, as the API asks for them.
+pub(in crate::control) trait CookieSessions: Send + Sync {
+    /// The session that a cookie's value names, while it lasts. `now` is in seconds since 1970.
+    fn find(&self, cookie: &str, now: u64) -> Option<CookieSession>;
+}
+
+/// Nobody logs in where there is no console.
+pub(in crate::control) struct NoCookies;
+
+impl CookieSessions for NoCookies {
+    fn find(&self, _: &str, _: u64) -> Option<CookieSession> {
+        None
+    }
+}
+
+impl Caller {
+    /// The person, if one asks.
+    pub(in crate::control) fn person(&self) -> Option<&Person> {
+        self.person.as_ref()
+    }
+
+    /// The operator, if it is one: at the socket, or by a link made there.
+    pub(in crate::control) fn operator(&self) -> Option<Operator> {
+        self.operator
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.operator.is_none() && self.person.is_none()
+    }
+
+    /// That answer, or 401 for nobody.
+    pub(super) fn known_or(&self, answer: Response) -> Response {
+        if self.is_nobody() {
+            unproven("this takes a token")
+        } else {
+            answer
+        }
+    }
+
+    /// Whether the caller may use a route of that access.
+    pub(in crate::control) fn may(&self, access: Access) -> bool {
+        let holds = |role: Role| {
+            let person = self.person.as_ref();
+            person.is_some_and(|person| person.roles.holds(role))
+        };
+        match access {
+            Access::Open => true,
+            Access::Known => !self.is_nobody(),
+            Access::Role(role) => self.operator.is_some() || holds(role),
+            Access::Person(role) => holds(role),
+            Access::Operator => self.operator.is_some_and(|operator| operator.at_socket),
+        }
+    }
+}
+
+impl Operator {
+    pub(in crate::control) fn uid(self) -> u32 {
+        self.uid
+    }
+}
+
+impl Person {
+    /// The evidence.
+    #[allow(dead_code, reason = "for those who record what a person did")]
+    pub(in crate::control) fn proven(&self) -> &Proven {
+        &self.proven
+    }
+
+    /// Who it is.
+    pub(in crate::control) fn principal(&self) -> &Principal {
+        self.proven.principal()
+    }
+
+    pub(in crate::control) fn roles(&self) -> RoleSet {
+        self.roles
+    }
+}
+
+/// Why a request reaches no route.
+#[derive(Debug, Clone, Copy)]
+enum TurnedAway {
+    WrongToken,
+    OtherUser,
+}
+
+impl IntoResponse for TurnedAway {
+    fn into_response(self) -> Response {
+        match self {
+            Self::WrongToken => unproven("the token proves nothing"),
+            Self::OtherUser => refused(
+                StatusCode::FORBIDDEN,
+                "only root and the user that runs the appliance are answered",
+            ),
+        }
+    }
+}
+
+/// Finds out who asks, and turns away whoever claims to be somebody and is not.
+pub(super) async fn identify(
+    State(shared): State<Shared>,
+    Extension(door): Extension<Door>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match caller(&shared, door, request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(turned_away) => turned_away.into_response(),
+    }
+}
+
+fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Caller, TurnedAway> {
+    let mut caller = Caller::default();
+    if let Door::Socket(peer) = door
+        && peer.is_operator()
+    {
+        caller.operator = Some(Operator {
+            uid: peer.uid(),
+            at_socket: true,
+        });
+    }
+    if headers.contains_key(header::AUTHORIZATION) {
+        // A wrong token is never overlooked, whoever else the caller may be.
+        let proven = bearer(shared, headers).map_err(|why| {
+            tracing::warn!(%why, ?door, "a token was refused by the admin API");
+            TurnedAway::WrongToken
+        })?;
+        caller.person = Some(person(shared, proven));
+    } else if let Door::Network { .. } = door
+        && let Some(cookie) = cookie(headers)
+        && let Some(session) = shared.cookies.find(cookie, now())
+    {
+        caller.csrf = Some(session.csrf);
+        match session.of {
+            SessionOf::Person(proven) => caller.person = Some(person(shared, proven)),
+            SessionOf::Operator { uid } => {
+                let at_socket = false;
+                caller.operator = Some(Operator { uid, at_socket });
+            }
+        }
+    }
+    match door {
+        Door::Socket(peer) if caller.is_nobody() => {
+            tracing::warn!(
+                uid = peer.uid(),
+                "a user who is not the operator was refused at the admin socket"
+            );
+            Err(TurnedAway::OtherUser)
+        }
+        Door::Socket(_) | Door::Network { .. } => Ok(caller),
+    }
+}
+
+fn now() -> u64 {
+    runtime::unix_time().as_secs()
+}
+
+/// The principal that the bearer token proves.
+fn bearer(shared: &Shared, headers: &HeaderMap) -> Result<Proven, ProofFailure> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let token = match (given.next(), given.next()) {
+        (Some(one), None) => after_scheme(one.as_bytes()),
+        _ => None,
+    };
+    let token = token.ok_or(ProofFailure::NotAToken)?;
+    let snapshot = shared.snapshot.load();
+    prove_anew(&snapshot.authenticators, Claim::OauthBearer(token), now())
+}
+
+/// What follows `Bearer `. Spec: RFC 6750, "Authorization Request Header Field".
+fn after_scheme(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
+fn person(shared: &Shared, proven: Proven) -> Person {
+    let roles = shared.snapshot.load().roles.of(proven.principal());
+    Person { proven, roles }
+}
+
+/// The value of the session cookie; none when it is there twice.
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let pairs = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let mut ours = pairs.filter_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == SESSION_COOKIE).then_some(value)
+    });
+    match (ours.next(), ours.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
+}
+
+/// Lets a request on to its handler when the caller may use a route of that access.
+pub(super) async fn allow(
+    access: Access,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !caller.may(access) {
+        let refusal = refused(StatusCode::FORBIDDEN, needed(access));
+        return caller.known_or(refusal);
+    }
+    if !is_safe(request.method()) && is_forged(&caller, request.headers()) {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "a console session changes nothing without its token in x-csrf-token",
+        );
+    }
+    next.run(request).await
+}
+
+fn needed(access: Access) -> &'static str {
+    match access {
+        // Only nobody lacks it, and gets 401.
+        Access::Open | Access::Known => "this takes a token",
+        Access::Operator => "this takes the admin socket",
+        Access::Role(Role::Viewer) => "this takes the role viewer",
+        Access::Role(Role::Approver) => "this takes the role approver",
+        Access::Role(Role::Admin) => "this takes the role admin",
+        Access::Person(Role::Viewer) => "this takes a person's own token and the role viewer",
+        Access::Person(Role::Approver) => "this takes a person's own token and the role approver",
+        Access::Person(Role::Admin) => "this takes a person's own token and the role admin",
+    }
+}
+
+/// Methods that change nothing. Spec: RFC 9110, "Safe Methods".
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether a console session's request lacks the token that another site cannot know.
+fn is_forged(caller: &Caller, headers: &HeaderMap) -> bool {
+    let Some(expected) = &caller.csrf else {
+        return false;
+    };
+    let given = headers.get(CSRF_HEADER).map(HeaderValue::as_bytes);
+    !given.is_some_and(|given| same_secret(given, expected.as_bytes()))
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Nobody, were `identify` ever left out.
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+/// For handlers behind `Access::Operator`.
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let caller = parts.extensions.get::<Caller>();
+        let operator = caller.and_then(|caller| caller.operator);
+        operator.ok_or_else(|| refused(StatusCode::FORBIDDEN, needed(Access::Operator)))
+    }
+}
+
+/// For handlers behind `Access::Person`.
+impl<S: Sync> FromRequestParts<S> for Person {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let caller = parts.extensions.get::<Caller>();
+        let person = caller.and_then(|caller| caller.person.clone());
+        person.ok_or_else(|| refused(StatusCode::FORBIDDEN, "this takes a person's own token"))
+    }
+}

@@ -1,0 +1,129 @@
+//! The admin API: who may ask what, and what stands behind each question.
+//!
+//! `routes` has every path with what it takes to be answered; `caller` finds out who asks. Handlers
+//! ask the control plane's task and wait for its answer; they own no state.
+
+mod appliance;
+mod caller;
+mod error;
+mod openapi;
+mod routes;
+mod sessions;
+mod tokens;
+mod whoami;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use runtime::Published;
+use tokio::sync::{mpsc, oneshot};
+
+pub use appliance::{ReloadReport, Status};
+pub(super) use caller::{CookieSessions, Door, NoCookies};
+pub use error::Refused;
+pub use openapi::document;
+pub use routes::paths;
+pub(super) use sessions::{NDJSON, TEXT};
+pub use tokens::{TokenMade, TokenWanted};
+pub use whoami::Whoami;
+
+use self::error::unavailable;
+use crate::config::Snapshot;
+use crate::identity::{MintError, MintedToken, TokenRequest};
+use crate::recorder::{JournalHandle, RecordingSettings};
+
+/// How long a question about recordings waits for what was recorded just before.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Largest request body, in bytes. A token request with all its groups stays below 8 KiB.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a handler asks of the control plane.
+pub(super) enum Asked {
+    Token {
+        wanted: TokenRequest,
+        uid: u32,
+        reply: oneshot::Sender<Result<MintedToken, NoToken>>,
+    },
+    Reload {
+        reply: oneshot::Sender<Result<ReloadReport, Vec<String>>>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+}
+
+/// Why no token was made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoToken {
+    #[error("the built-in issuer is switched off (builtin_issuer.enabled)")]
+    SwitchedOff,
+    #[error(
+        "the group `{group}` has a role in the appliance ([roles], or `approvers` of a rule); no \
+         minted token carries it"
+    )]
+    GroupWithRole { group: String },
+    #[error(transparent)]
+    Refused(#[from] MintError),
+}
+
+pub(super) type Asking = mpsc::Sender<Asked>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) asking: Asking,
+    pub(super) snapshot: Published<Snapshot>,
+    pub(super) recorder: JournalHandle,
+    pub(super) recording: Arc<RecordingSettings>,
+    /// Who is logged in at the console.
+    pub(super) cookies: Arc<dyn CookieSessions>,
+}
+
+/// Serves the routes of the table and nothing else. Whoever accepts a connection puts its `Door`
+/// on each request.
+pub(super) fn router(shared: Shared) -> Router {
+    let served = routes::table()
+        .into_iter()
+        .fold(Router::new(), |router, route| {
+            let handler =
+                (route.handler)().layer(middleware::from_fn(move |caller, request, next| {
+                    caller::allow(route.access, caller, request, next)
+                }));
+            router.route(route.path, handler)
+        });
+    served
+        .fallback(routes::no_such_path)
+        .method_not_allowed_fallback(routes::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // Outermost, so that nobody else learns even which paths there are.
+        .layer(middleware::from_fn_with_state(
+            shared.clone(),
+            caller::identify,
+        ))
+        .with_state(shared)
+}
+
+impl Shared {
+    /// Asks the control plane. The mailbox is bounded; a full one makes the asker wait its turn.
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Asked,
+    ) -> Result<T, axum::response::Response> {
+        let gone = || unavailable("the appliance is stopping");
+        let (reply, answer) = oneshot::channel();
+        let sent = self.asking.send(question(reply)).await;
+        sent.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// Brings what was recorded just now within reach. Without it the answer is a little older.
+    fn flush(&self) {
+        if let Err(error) = self.recorder.flush(FLUSH_DEADLINE) {
+            tracing::warn!(%error, "recordings are shown as of the last commit");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The table of routes: each path with what it takes to be answered.
+//!
+//! The router and the OpenAPI document are made from it, and a test asks every route as every kind
+//! of caller.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+use utoipa::Path;
+use utoipa::openapi::path::{HttpMethod, Operation};
+
+use super::super::roles::Role;
+use super::caller::Caller;
+use super::error::refused;
+use super::{Shared, appliance, openapi, sessions, tokens, whoami};
+
+/// Where things are.
+pub mod paths {
+    pub const TOKENS: &str = "/v1/tokens";
+    pub const RELOAD: &str = "/v1/reload";
+    pub const STATUS: &str = "/v1/status";
+    pub const SESSIONS: &str = "/v1/sessions";
+    /// Events of one session; `{id}` is its id or the beginning of it.
+    pub const EVENTS: &str = "/v1/sessions/{id}/events";
+    /// Who asks, and what they may do.
+    pub const WHOAMI: &str = "/v1/whoami";
+    /// The OpenAPI document.
+    pub const OPENAPI: &str = "/v1/openapi.json";
+}
+
+/// What it takes to be answered at a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::control) enum Access {
+    /// Nothing.
+    Open,
+    /// To be somebody: the operator, or a person of whatever groups.
+    Known,
+    /// A person with the role, or the operator by socket.
+    Role(Role),
+    /// A person with the role, by their own token or console session. The socket stands for nobody.
+    #[allow(dead_code, reason = "approving is the first that takes it")]
+    Person(Role),
+    /// The operator by socket.
+    Operator,
+}
+
+/// One line of the table.
+pub(in crate::control) struct Route {
+    pub(in crate::control) method: HttpMethod,
+    pub(in crate::control) path: &'static str,
+    pub(in crate::control) access: Access,
+    /// The method and what answers it.
+    pub(in crate::control) handler: fn() -> MethodRouter<Shared>,
+    /// What the OpenAPI document says of it.
+    pub(in crate::control) operation: fn() -> Operation,
+    /// The path and methods in the annotation of the handler.
+    #[cfg(test)]
+    pub(in crate::control) annotated: fn() -> (String, Vec<HttpMethod>),
+}
+
+impl Route {
+    fn get<D: Path>(
+        path: &'static str,
+        access: Access,
+        handler: fn() -> MethodRouter<Shared>,
+    ) -> Self {
+        Self::of::<D>(HttpMethod::Get, path, access, handler)
+    }
+
+    fn post<D: Path>(
+        path: &'static str,
+        access: Access,
+        handler: fn() -> MethodRouter<Shared>,
+    ) -> Self {
+        Self::of::<D>(HttpMethod::Post, path, access, handler)
+    }
+
+    fn of<D: Path>(
+        method: HttpMethod,
+        path: &'static str,
+        access: Access,
+        handler: fn() -> MethodRouter<Shared>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            access,
+            handler,
+            operation: D::operation,
+            #[cfg(test)]
+            annotated: || (D::path(), D::methods()),
+        }
+    }
+}
+
+const VIEWER: Access = Access::Role(Role::Viewer);
+const ADMIN: Access = Access::Role(Role::Admin);
+
+/// Every route there is. The type in front of each is what `#[utoipa::path]` makes of its handler.
+#[rustfmt::skip]
+pub(in crate::control) fn table() -> Vec<Route> {
+    vec![
+        Route::get::<openapi::__path_openapi>(paths::OPENAPI, VIEWER, || get(openapi::openapi)),
+        Route::get::<whoami::__path_whoami>(paths::WHOAMI, Access::Known, || get(whoami::whoami)),
+        Route::get::<appliance::__path_status>(paths::STATUS, VIEWER, || get(appliance::status)),
+        Route::post::<appliance::__path_reload>(paths::RELOAD, ADMIN, || post(appliance::reload)),
+        Route::post::<tokens::__path_make_token>(paths::TOKENS, Access::Operator, || post(tokens::make_token)),
+        Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
+        Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
+    ]
+}
+
+/// Answers where there is nothing, to callers who are somebody.
+pub(super) async fn no_such_path(caller: Caller) -> Response {
+    caller.known_or(refused(StatusCode::NOT_FOUND, "no such path"))
+}
+
+/// The same for a path that has other methods.
+pub(super) async fn no_such_method(caller: Caller) -> Response {
+    let refusal = refused(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
+    caller.known_or(refusal)
+}

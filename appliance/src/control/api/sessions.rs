@@ -1,0 +1,113 @@
+//! Recorded sessions, and what happened in one.
+
+use std::io::Write;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::super::body::BodyWriter;
+use super::super::recordings::{self, RecordingsError, ReplayForm, SessionLine, SessionsWanted};
+use super::error::{broken, refused};
+use super::{Shared, paths};
+use crate::recorder::replay::ReplayError;
+use crate::telemetry::chain;
+
+/// Media types of a replay.
+pub(in crate::control) const TEXT: &str = "text/plain";
+pub(in crate::control) const NDJSON: &str = "application/x-ndjson";
+
+/// Recorded sessions, the latest first
+#[utoipa::path(
+    get,
+    path = paths::SESSIONS,
+    operation_id = "list_sessions",
+    params(SessionsWanted),
+    responses(
+        (status = 200, description = "Those that fit", body = [SessionLine]),
+        (status = 400, description = "A condition that there is not", body = super::Refused),
+        (status = 422, description = "A condition that means nothing", body = super::Refused),
+    )
+)]
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Query(wanted): Query<SessionsWanted>,
+) -> Response {
+    let listing = move || {
+        shared.flush();
+        recordings::sessions(&shared.recording, &wanted)
+    };
+    match tokio::task::spawn_blocking(listing).await {
+        Ok(Ok(sessions)) => Json(sessions).into_response(),
+        Ok(Err(error)) => not_shown(&error),
+        Err(panicked) => broken(&panicked),
+    }
+}
+
+/// What happened in one session
+///
+/// Streamed: text when the caller accepts `text/plain`, else one JSON object a line.
+#[utoipa::path(
+    get,
+    path = paths::EVENTS,
+    operation_id = "session_events",
+    params(("id" = String, Path, description = "Its id, or the beginning of it")),
+    responses(
+        (status = 200, description = "Its events", content(
+            (String = "application/x-ndjson"),
+            (String = "text/plain"),
+        )),
+        (status = 404, description = "No session has this id", body = super::Refused),
+        (status = 422, description = "Several sessions begin with it", body = super::Refused),
+    )
+)]
+pub(super) async fn events(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let text = headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept == TEXT);
+    let (form, kind) = if text {
+        (ReplayForm::Text, TEXT)
+    } else {
+        (ReplayForm::Json, NDJSON)
+    };
+    let opening = move || {
+        shared.flush();
+        recordings::replay(&shared.recording, &id)
+    };
+    let mut replay = match tokio::task::spawn_blocking(opening).await {
+        Ok(Ok(replay)) => replay,
+        Ok(Err(error)) => return not_shown(&error),
+        Err(panicked) => return broken(&panicked),
+    };
+    let (mut out, body) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        let written = recordings::write(&mut replay, form, &mut out).and_then(|()| {
+            out.flush()
+                .map_err(|error| RecordingsError::Replay(ReplayError::Output(error)))
+        });
+        if let Err(error) = written {
+            out.break_off(&error);
+        }
+    });
+    ([(header::CONTENT_TYPE, kind)], Body::new(body)).into_response()
+}
+
+fn not_shown(error: &RecordingsError) -> Response {
+    let status = match error {
+        RecordingsError::NoSuchSession { .. }
+        | RecordingsError::Replay(ReplayError::NoSuchSession { .. }) => StatusCode::NOT_FOUND,
+        RecordingsError::Ambiguous { .. } | RecordingsError::NotAState => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        RecordingsError::Catalogue(_) | RecordingsError::Replay(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    refused(status, &chain(error))
+}
