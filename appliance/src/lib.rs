@@ -17,6 +17,8 @@ pub mod upstream;
 mod protocols;
 mod relay;
 
+pub mod approvals;
+
 pub mod marking;
 pub mod recorder;
 

@@ -292,6 +292,8 @@ fn tokio_stays_in_the_control_plane_and_in_mailboxes() {
             "appliance/src/control/",
             "appliance/src/cli/",
             "appliance/src/main.rs",
+            // Runs on the control thread.
+            "appliance/src/approvals/broker.rs",
             RUNTIME,
         ],
         "a shard does not wait for tokio",

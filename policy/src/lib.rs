@@ -31,6 +31,8 @@ mod window;
 
 mod compile;
 
+pub mod approval;
+
 mod decide;
 mod decision;
 mod explain;

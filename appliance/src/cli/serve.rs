@@ -8,6 +8,7 @@ use clap::Args;
 use runtime::{Published, ShardId, ShardsConfig};
 
 use super::{Failure, warn};
+use crate::approvals;
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{self, AdminSocket, Plane};
@@ -88,7 +89,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         let directory = directory.clone();
         Box::new(move |deadline| directory.drain(deadline))
     };
-    let control = control::start(Plane {
+    let (approvals, inbox) = approvals::channel();
+    let plane = Plane {
         environment,
         startup: startup.clone(),
         socket,
@@ -99,8 +101,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         shards,
         drain,
         recorder: journal.handle().clone(),
-    })
-    .map_err(ServeError::Control)?;
+    };
+    let control = control::start(plane, inbox).map_err(ServeError::Control)?;
 
     let shared = Shared {
         published,
@@ -108,6 +110,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         seats: Arc::new(seats),
         directory,
         ledger: Ledger::new(),
+        approvals,
     };
     let ended = run_shards(shards, shared, || {
         ready(&listeners, &certificate_fingerprint)

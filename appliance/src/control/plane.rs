@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
 use super::socket::AdminSocket;
 use super::{api, server};
+use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
 use crate::identity::{BuiltinIssuer, MintedToken, TokenRequest};
 use crate::recorder::JournalHandle;
@@ -44,6 +45,13 @@ pub struct Plane {
     pub recorder: JournalHandle,
 }
 
+impl Plane {
+    /// What approvals go by.
+    fn panel(&self) -> Panel {
+        Panel::of(&self.snapshot.load(), self.builtin_issuer.as_deref())
+    }
+}
+
 /// The running control thread.
 pub struct ControlThread {
     stop: oneshot::Sender<()>,
@@ -65,7 +73,7 @@ impl ControlThread {
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub fn start(plane: Plane) -> io::Result<ControlThread> {
+pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -92,8 +100,9 @@ pub fn start(plane: Plane) -> io::Result<ControlThread> {
                         tracing::error!(%error, "the admin socket is not served");
                     }
                 });
+                let broker = Broker::start(Desk::new(plane.panel()), inbox);
                 tokio::select! {
-                    () = Running::new(plane).run(questions, signals) => {}
+                    () = Running::new(plane, broker).run(questions, signals) => {}
                     // An error says that nobody is left to stop it: the process ends.
                     _ = stopped => {}
                 }
@@ -120,14 +129,16 @@ impl Signals {
 
 struct Running {
     plane: Plane,
+    approvals: Broker,
     started: u64,
     draining: bool,
 }
 
 impl Running {
-    fn new(plane: Plane) -> Self {
+    fn new(plane: Plane, approvals: Broker) -> Self {
         Self {
             plane,
+            approvals,
             started: runtime::unix_time().as_secs(),
             draining: false,
         }
@@ -200,6 +211,8 @@ impl Running {
         self.plane.builtin_issuer = loaded.builtin_issuer;
         self.plane.certificate_fingerprint = loaded.certificate_fingerprint;
         self.plane.snapshot.publish(Arc::new(loaded.snapshot));
+        // Gone, it is in the log already, and nothing is held any more.
+        let _ = self.approvals.reconfigure(self.plane.panel()).await;
         tracing::info!(generation, "a new configuration is in force");
         Ok(ReloadReport {
             generation,

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use runtime::{Listener, Published, ShardId};
 
+use crate::approvals::Approvals;
 use crate::budgets::Ledger;
 use crate::config::{ListenerSettings, Snapshot};
 use crate::connection::{self, Closed};
@@ -54,6 +55,7 @@ pub(crate) struct Shard {
     turnstile: Rc<Turnstile>,
     ledger: Arc<Ledger>,
     metrics: Rc<ShardMetrics>,
+    approvals: Approvals,
     directory: Directory,
     random: SystemRandom,
     /// Since when, and how many peers broke off without a line of their own.
@@ -68,6 +70,7 @@ pub struct Environment {
     pub seats: Arc<Seats>,
     pub directory: Directory,
     pub ledger: Arc<Ledger>,
+    pub approvals: Approvals,
 }
 
 /// Why a shard could not start, or could not go on.
@@ -107,6 +110,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         turnstile: Turnstile::attended(),
         ledger: environment.ledger,
         metrics: Rc::default(),
+        approvals: environment.approvals,
         directory: environment.directory,
         random: SystemRandom::new(),
         failed_greetings: Cell::new((runtime::now(), 0)),
@@ -288,6 +292,12 @@ impl Shard {
             ring_bytes,
             pools: pools.collect(),
         }
+    }
+
+    /// Where people are asked about held commands.
+    #[expect(dead_code, reason = "the relay asks when it pauses what is held")]
+    pub(crate) fn approvals(&self) -> &Approvals {
+        &self.approvals
     }
 
     pub(crate) fn classifier(&self) -> &Rc<Classifier> {
