@@ -215,6 +215,7 @@ impl Comparison {
                     }
                     Fact::Reply(_)
                     | Fact::Ended(_)
+                    | Fact::Approval(_)
                     | Fact::Interrupted
                     | Fact::Missing { .. }
                     | Fact::Unreadable { .. } => {}

@@ -95,6 +95,8 @@ coded! {
         /// Bytes as the agent received them, cut anywhere.
         Response = 5, "response";
         SessionEnd = 6, "session-end";
+        /// A held command was put to people, or what came of that.
+        Approval = 7, "approval";
     }
 }
 
@@ -141,6 +143,28 @@ coded! {
         NotJudged = 3, "not-judged";
         /// It needed a person's approval and had it; without one it is `Refused`.
         Held = 4, "held";
+    }
+}
+
+coded! {
+    /// Where a request for approval stands.
+    ApprovalStep {
+        /// People can decide about it.
+        Asked = 1, "asked";
+        /// The command runs.
+        Approved = 2, "approved";
+        Denied = 3, "denied";
+        Expired = 4, "expired";
+        NobodyMayApprove = 5, "nobody-may-approve";
+        Withdrawn = 6, "withdrawn";
+        /// Another policy came into force: the command is judged by that.
+        PolicyChanged = 7, "policy-changed";
+        /// Nobody could be asked.
+        NotAsked = 8, "not-asked";
+        /// It was approved, and is not any more what would run.
+        Outdated = 9, "outdated";
+        /// The session left it open: the principal may come back for it.
+        Left = 10, "left";
     }
 }
 
@@ -328,6 +352,42 @@ pub struct SessionEnd {
     pub counters: Counters,
 }
 
+/// One step of a request for approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalNote {
+    pub step: ApprovalStep,
+    /// The id of the request; `None` where nobody could be asked.
+    pub request: Option<String>,
+    /// What an approval is bound to, in hexadecimal digits.
+    pub digest: Option<String>,
+    /// The rules that hold the command.
+    pub rules: Vec<String>,
+    /// Who decided.
+    pub by: Vec<DeciderNote>,
+    /// Why not: the words of whoever denied it, or ours.
+    pub reason: Option<String>,
+    /// When the request expires, in seconds since 1970; 0 where it never was open.
+    pub expires: u64,
+}
+
+/// A person who decided about a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeciderNote {
+    pub issuer: String,
+    pub subject: String,
+    pub name: String,
+}
+
+/// Longest name or identifier in the record of an approval, in bytes.
+const APPROVAL_TEXT_BYTES_MAX: usize = 400;
+
+/// Most rules, and most people, that the record of an approval names.
+const APPROVAL_NAMES_MAX: usize = 8;
+
+/// Why the record of an approval is not longer than a note.
+const _: () =
+    assert!((4 * APPROVAL_NAMES_MAX + 5) * (APPROVAL_TEXT_BYTES_MAX + 11) < NOTE_BYTES_MAX);
+
 /// What policy said about a command, in full, before it is encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionNote<'a> {
@@ -495,6 +555,7 @@ pub enum Record<'b> {
         wire: &'b [u8],
     },
     SessionEnd(SessionEnd),
+    Approval(ApprovalNote),
     /// Of a kind that a later version knows.
     Unknown {
         kind: u8,
@@ -602,6 +663,7 @@ impl<'b> Record<'b> {
                 }
             }
             RecordKind::SessionEnd => Self::SessionEnd(SessionEnd::decode(fields)?),
+            RecordKind::Approval => Self::Approval(ApprovalNote::decode(fields)?),
         })
     }
 }
@@ -663,6 +725,101 @@ mod end_tag {
     pub(super) const BYTES_RECEIVED: u8 = 5;
     pub(super) const BYTES_SENT: u8 = 6;
     pub(super) const FORESHADOWED: u8 = 7;
+}
+
+mod approval_tag {
+    pub(super) const STEP: u8 = 1;
+    pub(super) const REQUEST: u8 = 2;
+    pub(super) const DIGEST: u8 = 3;
+    pub(super) const RULE: u8 = 4;
+    pub(super) const BY: u8 = 5;
+    pub(super) const REASON: u8 = 6;
+    pub(super) const EXPIRES: u8 = 7;
+}
+
+mod decider_tag {
+    pub(super) const ISSUER: u8 = 1;
+    pub(super) const SUBJECT: u8 = 2;
+    pub(super) const NAME: u8 = 3;
+}
+
+impl ApprovalNote {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let most = APPROVAL_TEXT_BYTES_MAX;
+        put_number(&mut out, approval_tag::STEP, u64::from(self.step.code()));
+        let request = self.request.as_deref();
+        put_optional(&mut out, approval_tag::REQUEST, request, most);
+        put_optional(&mut out, approval_tag::DIGEST, self.digest.as_deref(), most);
+        for rule in self.rules.iter().take(APPROVAL_NAMES_MAX) {
+            put_text(&mut out, approval_tag::RULE, rule, most);
+        }
+        for by in self.by.iter().take(APPROVAL_NAMES_MAX) {
+            put_bytes(&mut out, approval_tag::BY, &by.encode());
+        }
+        put_optional(&mut out, approval_tag::REASON, self.reason.as_deref(), most);
+        put_number(&mut out, approval_tag::EXPIRES, self.expires);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, FieldError> {
+        let mut step = None;
+        let mut note = Self {
+            step: ApprovalStep::Asked,
+            request: None,
+            digest: None,
+            rules: Vec::new(),
+            by: Vec::new(),
+            reason: None,
+            expires: 0,
+        };
+        for field in Fields::new(bytes) {
+            let field = field?;
+            match field.tag {
+                approval_tag::STEP => {
+                    let unknown = FieldError::UnknownValue { tag: field.tag };
+                    let code = u8::try_from(field.number()?).map_err(|_| unknown)?;
+                    step = Some(ApprovalStep::from_code(code).ok_or(unknown)?);
+                }
+                approval_tag::REQUEST => note.request = Some(field.string()?),
+                approval_tag::DIGEST => note.digest = Some(field.string()?),
+                approval_tag::RULE => note.rules.push(field.string()?),
+                approval_tag::BY => note.by.push(DeciderNote::decode(field.value)?),
+                approval_tag::REASON => note.reason = Some(field.string()?),
+                approval_tag::EXPIRES => note.expires = field.number()?,
+                _ => {}
+            }
+        }
+        note.step = step.ok_or(FieldError::Missing {
+            tag: approval_tag::STEP,
+        })?;
+        Ok(note)
+    }
+}
+
+impl DeciderNote {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let most = APPROVAL_TEXT_BYTES_MAX;
+        put_text(&mut out, decider_tag::ISSUER, &self.issuer, most);
+        put_text(&mut out, decider_tag::SUBJECT, &self.subject, most);
+        put_text(&mut out, decider_tag::NAME, &self.name, most);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, FieldError> {
+        let mut note = Self::default();
+        for field in Fields::new(bytes) {
+            let field = field?;
+            match field.tag {
+                decider_tag::ISSUER => note.issuer = field.string()?,
+                decider_tag::SUBJECT => note.subject = field.string()?,
+                decider_tag::NAME => note.name = field.string()?,
+                _ => {}
+            }
+        }
+        Ok(note)
+    }
 }
 
 impl PrincipalNote {

@@ -217,7 +217,7 @@ impl SessionChange {
                 counters.rows = counters.rows.saturating_add(rows);
                 counters.bytes_sent += widen(wire.len());
             }
-            Record::RefusedLogin(_) | Record::Unknown { .. } => {}
+            Record::RefusedLogin(_) | Record::Approval(_) | Record::Unknown { .. } => {}
         }
     }
 

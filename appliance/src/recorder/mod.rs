@@ -35,8 +35,9 @@ pub use drain::Recovered;
 pub use fields::FieldError;
 pub use file::JournalError;
 pub use format::{
-    ActorNote, CommandKind, Counters, DecisionNote, EffectNote, EndReason, ForeshadowNote, Note,
-    PrincipalNote, RefusedLogin, SessionStart, Verdict,
+    ActorNote, ApprovalNote, ApprovalStep, CommandKind, Counters, DeciderNote, DecisionNote,
+    EffectNote, EndReason, ForeshadowNote, Note, PrincipalNote, RefusedLogin, SessionStart,
+    Verdict,
 };
 pub use index::CatalogueError;
 pub use recovery::RecoveryError;

@@ -3,6 +3,7 @@
 //! It holds one stretch of one journal file in memory at a time, however long the session. It does
 //! not read wire bytes; `transcript` makes them readable.
 
+mod approval;
 mod escape;
 mod json;
 mod text;
@@ -17,8 +18,8 @@ use thiserror::Error;
 use super::catalogue::{Catalogue, ExtentEntry, SessionEntry, SessionState};
 use super::file::{JournalError, StoredFile, StoredRun, widen};
 use super::format::{
-    CommandKind, NOTE_BYTES_MAX, OVERHEAD_BYTES_MAX, Record, RecordError, RecordHeader,
-    RecordedDecision, SessionEnd, SessionStart,
+    ApprovalNote, CommandKind, NOTE_BYTES_MAX, OVERHEAD_BYTES_MAX, Record, RecordError,
+    RecordHeader, RecordedDecision, SessionEnd, SessionStart,
 };
 use super::index::CatalogueError;
 use super::session_id::SessionId;
@@ -73,6 +74,7 @@ pub enum EventKind {
         wire: Vec<u8>,
     },
     Ended(SessionEnd),
+    Approval(ApprovalNote),
     /// The records end here without an end: the process died. Never for a session that lives.
     Interrupted,
     /// Records that should be here are not.
@@ -237,7 +239,7 @@ impl Replay {
         }
         let what = EventKind::new(header.kind, record);
         // A long message arrives while earlier ones are answered.
-        if !matches!(what, EventKind::Response { .. }) {
+        if !matches!(what, EventKind::Response { .. } | EventKind::Approval(_)) {
             self.flush_unfinished();
         }
         let is_unfinished = matches!(&what, EventKind::Command(command) if !command.is_whole());
@@ -328,6 +330,7 @@ impl EventKind {
         match record {
             Ok(Record::SessionStart(start)) => Self::Started(start),
             Ok(Record::SessionEnd(end)) => Self::Ended(end),
+            Ok(Record::Approval(note)) => Self::Approval(note),
             Ok(Record::Response { rows, wire }) => Self::Response {
                 rows,
                 wire: wire.to_vec(),

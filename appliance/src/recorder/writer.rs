@@ -15,9 +15,9 @@ use runtime::mapped::{AppendError, Position, RingWriter};
 use thiserror::Error;
 
 use super::format::{
-    CommandKind, Counters, EndReason, NOTE_BYTES_MAX, Note, OVERHEAD_BYTES_MAX, Prefix,
-    RecordHeader, RecordKind, RefusedLogin, SESSION_END_FRAME_BYTES, SessionEnd, SessionStart,
-    Verdict, unix_micros,
+    ApprovalNote, CommandKind, Counters, EndReason, NOTE_BYTES_MAX, Note, OVERHEAD_BYTES_MAX,
+    Prefix, RecordHeader, RecordKind, RefusedLogin, SESSION_END_FRAME_BYTES, SessionEnd,
+    SessionStart, Verdict, unix_micros,
 };
 use super::session_id::{NoRandomness, SessionId};
 use super::settings::Durability;
@@ -464,6 +464,22 @@ impl Recorder {
         let received = widen(wire.len());
         self.counters.bytes_received = self.counters.bytes_received.saturating_add(received);
         Ok(position)
+    }
+
+    /// Records a step of the request for approval that the command `number` waits for.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: wait, and call again with the same arguments.
+    pub fn approval(&mut self, number: u64, note: &ApprovalNote) -> Result<Position, NoRoom> {
+        let message = Message {
+            kind: RecordKind::Approval,
+            number,
+            wire: &[],
+        };
+        let encoded = note.encode();
+        self.append_pieces(&message, encoded.len(), |_, _| {
+            (RecordKind::Approval, &[], &encoded, Prefix::new())
+        })
     }
 
     /// Records bytes as the agent is about to receive them, cut anywhere; `number` is the command

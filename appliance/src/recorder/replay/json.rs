@@ -76,6 +76,7 @@ fn fact(fact: &Fact) -> (&'static str, Value) {
         }
         Fact::Reply(reply) => self::reply(reply),
         Fact::Ended(end) => ("session-end", ended(end)),
+        Fact::Approval(note) => ("approval", super::approval::object(note)),
         Fact::Interrupted => ("interrupted", Value::Null),
         Fact::Missing { records } => ("missing", json!({ "records": records })),
         Fact::Unreadable { kind, reason } => {

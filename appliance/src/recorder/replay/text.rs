@@ -53,6 +53,7 @@ fn line(told: &Told) -> Option<String> {
             self::reply(&mut line, reply)?;
         }
         Fact::Ended(end) => ended(&mut line, end),
+        Fact::Approval(note) => super::approval::write_line(&mut line, note),
         Fact::Interrupted => {
             line.push_str("= interrupted: the record ends here, and the session never ended");
         }
@@ -132,6 +133,11 @@ fn decided(line: &mut String, decision: &RecordedDecision, cuts: u64) {
                 .unwrap_or("default: no rule allows it"),
         );
         line.push(']');
+    }
+    if decision.verdict == Verdict::Held {
+        line.push_str("   [held by ");
+        one_line(line, decision.rule.as_deref().unwrap_or_default());
+        line.push_str(", and approved]");
     }
     if let Some(foreshadowed) = &decision.foreshadowed {
         line.push_str("   [in shadow: ");

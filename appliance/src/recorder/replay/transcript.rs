@@ -13,7 +13,7 @@ use codecs::postgres::{
 
 use super::{Event, EventKind, RecordedCommand};
 use crate::recorder::format::{
-    CommandKind, RecordError, RecordedDecision, SessionEnd, SessionStart,
+    ApprovalNote, CommandKind, RecordError, RecordedDecision, SessionEnd, SessionStart,
 };
 
 /// Longest message that is put together to be shown; longer rows and COPY data are shown in the
@@ -42,6 +42,7 @@ pub enum Fact {
     },
     Reply(Reply),
     Ended(SessionEnd),
+    Approval(ApprovalNote),
     Interrupted,
     Missing {
         records: u64,
@@ -218,6 +219,7 @@ impl Transcript {
                 vec![Fact::Started(start)]
             }
             EventKind::Ended(end) => self.cut_off(false, Fact::Ended(end)),
+            EventKind::Approval(note) => vec![Fact::Approval(note)],
             EventKind::Interrupted => self.cut_off(false, Fact::Interrupted),
             EventKind::Missing { records } => self.cut_off(true, Fact::Missing { records }),
             EventKind::Unreadable { kind, reason } => {

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 
 use super::super::format::{
-    FORMAT_VERSION, RECORD_HEADER_BYTES, Record, RecordError, RecordHeader, RecordKind,
+    FORMAT_VERSION, NOTE_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordError, RecordHeader,
+    RecordKind,
 };
 use super::*;
 
@@ -13,7 +14,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_bytes_never_panic_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0_u8..8) {
+    fn arbitrary_bytes_never_panic_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0_u8..9) {
         let mut body = vec![FORMAT_VERSION, kind, 44, 0];
         body.extend(bytes);
         if let Ok((header, fields)) = RecordHeader::decode(&body)
@@ -141,7 +142,38 @@ fn codes_and_names_are_unique_and_lead_back() {
             check_table($coded::ALL, $coded::code, $coded::name, $coded::from_code, $coded::from_name);
         )+};
     }
-    check!(RecordKind, CommandKind, Verdict, EndReason);
+    check!(RecordKind, CommandKind, Verdict, ApprovalStep, EndReason);
+}
+
+#[test]
+fn the_longest_record_of_an_approval_fits_a_note_and_keeps_its_beginning() {
+    let long = "\u{e4}".repeat(10_000);
+    let decider = DeciderNote {
+        issuer: long.clone(),
+        subject: long.clone(),
+        name: long.clone(),
+    };
+    let note = ApprovalNote {
+        step: ApprovalStep::Denied,
+        request: Some(long.clone()),
+        digest: Some(long.clone()),
+        rules: vec![long.clone(); 100],
+        by: vec![decider; 100],
+        reason: Some(long.clone()),
+        expires: u64::MAX,
+    };
+    let encoded = note.encode();
+    assert!(encoded.len() < NOTE_BYTES_MAX);
+    let decoded = Record::decode(&header(RecordKind::Approval), &encoded);
+    let Ok(Record::Approval(kept)) = decoded else {
+        panic!("{decoded:?}");
+    };
+    assert_eq!((kept.step, kept.expires), (note.step, note.expires));
+    assert!(long.starts_with(&kept.by[7].subject) && long.starts_with(&kept.rules[7]));
+    assert!(
+        kept.reason
+            .is_some_and(|reason| !reason.is_empty() && long.starts_with(&reason))
+    );
 }
 
 #[test]
