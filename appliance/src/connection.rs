@@ -24,6 +24,7 @@ use crate::protocols::postgres::settings::{WishRefused, Wishes};
 use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionStart};
 use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
+use crate::revocation::Revocable;
 use crate::shard::Shard;
 use crate::shard::entrance::{Place, Source};
 use crate::shard::turnstile::Step;
@@ -256,6 +257,10 @@ async fn login(
     drop(token);
     drop(place);
     progress.principal = Some(principal_note(&proven));
+    let revocations = shard.revocations();
+    if let Some(revocation) = revocations.find_principal(proven.principal(), login_unix) {
+        return Err(LoginRefusal::Revoked(Arc::clone(revocation)).into());
+    }
 
     let Destination {
         target,
@@ -271,6 +276,10 @@ async fn login(
     };
     let admitted = snapshot.policy.admit(proven.principal(), &sought, occasion);
     let permit = admitted.map_err(LoginRefusal::NotAdmitted)?;
+    if let Some(revocation) = revocations.find_target(&sought, login_unix) {
+        return Err(LoginRefusal::Revoked(Arc::clone(revocation)).into());
+    }
+    drop(revocations);
     let budgets = Budgets::open(
         shard.ledger(),
         &snapshot.policy,
@@ -373,6 +382,7 @@ impl Session {
             process_id,
             secret.clone(),
             lease.cancel_handle(),
+            Revocable::of(proven.principal(), recorder.session(), &sought),
         );
         let Some(registration) = registration else {
             recorder.end(EndReason::UpstreamUnavailable);
@@ -381,6 +391,14 @@ impl Session {
             greeting.refuse(&LoginRefusal::ShardFull, deadline).await;
             return Ok(Entered::Closed(Closed::Session(End::Drained)));
         };
+        if let Some(revocation) = shard.revoked_meanwhile(&registration.session) {
+            recorder.end(EndReason::Revoked);
+            lease.finish(Outcome::Clean);
+            let deadline = runtime::now() + snapshot.limits.login_deadline;
+            let refusal = LoginRefusal::Revoked(revocation);
+            greeting.refuse(&refusal, deadline).await;
+            return Ok(Entered::Closed(Closed::Refused(refusal)));
+        }
         shard.metrics().session_begun();
         tracing::info!(
             session = %recorder.session(),

@@ -8,6 +8,7 @@ pub mod shard;
 
 pub mod budgets;
 mod connection;
+pub mod revocation;
 
 pub mod downstream;
 pub mod identity;

@@ -11,8 +11,9 @@ use super::{Failure, warn};
 use crate::approvals;
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
-use crate::control::{self, AdminSocket, Plane};
+use crate::control::{self, AdminSocket, DATABASE, Database, Plane, Revocations};
 use crate::recorder::JournalThread;
+use crate::revocation::RevocationStore;
 use crate::shard::{self, Environment as Shared, mailbox::Seats};
 use crate::telemetry;
 
@@ -28,6 +29,10 @@ pub(super) enum ServeError {
     Admin(#[from] control::AdminSocketError),
     #[error("the recording cannot be opened")]
     Journal(#[from] crate::recorder::StartError),
+    #[error("the database of the control plane cannot be used")]
+    Database(#[from] control::DatabaseError),
+    #[error("the revocations cannot be read")]
+    Revocations(#[from] crate::revocation::StoreError),
     #[error(transparent)]
     Bind(#[from] shard::mailbox::BindError),
     #[error("the control thread cannot be started")]
@@ -67,6 +72,12 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
 
+    // Whoever was cut off stays so: without the revocations nobody is let in.
+    let database = Database::open(startup.state.file(DATABASE))?;
+    let revocations = RevocationStore::open(&database)?;
+    let now = runtime::unix_time().as_secs();
+    let revocations = Arc::new(Revocations::open(revocations, now)?);
+
     // What a run before left behind is safe on disk before anything new is accepted.
     let journal = JournalThread::start(startup.recording.clone())?;
     let recovered = journal.recovered();
@@ -101,11 +112,14 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         shards,
         drain,
         recorder: journal.handle().clone(),
+        revocations: Arc::clone(&revocations),
+        directory: directory.clone(),
     };
     let control = control::start(plane, inbox).map_err(ServeError::Control)?;
 
     let shared = Shared {
         published,
+        revocations: revocations.published().clone(),
         recorder: journal.handle().clone(),
         seats: Arc::new(seats),
         directory,

@@ -6,9 +6,11 @@
 mod api;
 mod body;
 mod client;
+mod database;
 mod peer;
 mod plane;
 mod recordings;
+mod revocations;
 mod roles;
 mod server;
 mod socket;
@@ -17,9 +19,11 @@ pub use api::{
     Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi, paths,
 };
 pub use client::{AdminClient, AdminError};
+pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use plane::{ControlThread, Drain, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
+pub use revocations::Revocations;
 pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};

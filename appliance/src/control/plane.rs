@@ -10,12 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
+use super::revocations::Revocations;
 use super::socket::AdminSocket;
 use super::{api, server};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
 use crate::identity::{BuiltinIssuer, MintedToken, TokenRequest};
 use crate::recorder::JournalHandle;
+use crate::shard::mailbox::Directory;
+use crate::telemetry::chain;
 
 /// Questions that may wait for the control plane; handlers beyond wait before they ask.
 const QUESTIONS_MAX: usize = 64;
@@ -25,6 +28,9 @@ const TELL_AGAIN: Duration = Duration::from_millis(50);
 
 /// How often shards with full mailboxes are told: for one second.
 const TELL_ATTEMPTS: usize = 20;
+
+/// How often revocations that are over are forgotten. They hold no longer in any case.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Tells every shard to stop accepting and to end what still runs at the deadline; gives back how
 /// many could not be told.
@@ -43,6 +49,9 @@ pub struct Plane {
     pub shards: usize,
     pub drain: Drain,
     pub recorder: JournalHandle,
+    pub revocations: Arc<Revocations>,
+    /// How shards are reached.
+    pub directory: Directory,
 }
 
 impl Plane {
@@ -101,6 +110,7 @@ pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
                     }
                 });
                 let broker = Broker::start(Desk::new(plane.panel()), inbox);
+                tokio::spawn(sweep(Arc::clone(&plane.revocations)));
                 tokio::select! {
                     () = Running::new(plane, broker).run(questions, signals) => {}
                     // An error says that nobody is left to stop it: the process ends.
@@ -109,6 +119,28 @@ pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
             });
         })?;
     Ok(ControlThread { stop, thread })
+}
+
+/// Forgets revocations that are over.
+async fn sweep(revocations: Arc<Revocations>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let revocations = Arc::clone(&revocations);
+        let now = runtime::unix_time().as_secs();
+        match tokio::task::spawn_blocking(move || revocations.sweep(now)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(count, "revocations that are over were forgotten"),
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "revocations that are over stay for now"
+                );
+            }
+            // The runtime ends.
+            Err(_) => return,
+        }
+    }
 }
 
 struct Signals {

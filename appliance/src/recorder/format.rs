@@ -188,6 +188,11 @@ coded! {
         UpstreamUnavailable = 13, "upstream-unavailable";
         /// The connection's task was dropped or panicked.
         Aborted = 14, "aborted";
+        /// An operator ended it.
+        Killed = 15, "killed";
+        /// Told to stop, the appliance did not wait for it any longer.
+        CutAtDrain = 16, "cut-at-drain";
+        IdleInTransaction = 17, "idle-in-transaction";
     }
 }
 

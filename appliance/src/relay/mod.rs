@@ -10,6 +10,7 @@ pub(crate) mod link;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use runtime::{Subscription, Timer};
 
 use crate::config::Snapshot;
 use crate::protocols::postgres::exchange::{Exchange, Fault};
+use crate::revocation::Revocation;
 use crate::shard::Shard;
 use crate::shard::sessions::{Registration, Signal};
 use crate::shard::turnstile::Turnstile;
@@ -32,6 +34,15 @@ const TURNS_MAX: u32 = 32;
 
 /// How long the last words to an agent may take to leave.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The same where the agent is put out: what it has not read by then it does not get.
+const FAREWELL_OF_ENFORCED: Duration = Duration::from_secs(1);
+
+/// How long the server may take to end what a session ran that was put out.
+///
+/// Its slot of the pool is taken until then. A server that cannot be reached for so long ends the
+/// statement when it finds that its client is gone.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long the clock is trusted to go on as it went, where a rule is about some hours: one that
 /// is set forward is noticed after this long.
@@ -88,8 +99,13 @@ pub(crate) enum End {
     Idle,
     #[error("the appliance is stopping")]
     Drained,
-    #[error("the session was cut")]
+    /// Statements did not end by the drain deadline.
+    #[error("the session was cut at the drain deadline")]
     Cut,
+    #[error("an operator ended the session")]
+    Killed,
+    #[error("revoked (revocation {})", .0.id)]
+    Revoked(Arc<Revocation>),
     /// A new configuration no longer admits the principal.
     #[error("a new configuration withdrew the admission")]
     Withdrawn,
@@ -163,7 +179,8 @@ impl Relay {
     /// Runs until the session ends, says goodbye, and gives the upstream back.
     pub(crate) async fn run(mut self: Box<Self>, shard: &Rc<Shard>) -> End {
         let end = poll_fn(|context| self.poll(shard, context)).await;
-        if end.leaves_target_usable() && !self.flow.exchange().is_quiescent() {
+        let leaves_running = !self.flow.exchange().is_quiescent();
+        if end.leaves_target_usable() && leaves_running {
             // Nobody will read the answer of what still runs.
             if matches!(end, End::Cut) {
                 // The shard may end with its last session, and a task of its own with it.
@@ -183,16 +200,27 @@ impl Relay {
         self.agent.close_send();
         if !matches!(end, End::AgentStalled | End::AgentUnreachable(_)) {
             // The agent may be gone or stuck; the session ends either way.
-            drop(self.agent.flush(runtime::now() + FAREWELL).await);
+            let farewell = if end.is_enforced() {
+                FAREWELL_OF_ENFORCED
+            } else {
+                FAREWELL
+            };
+            drop(self.agent.flush(runtime::now() + farewell).await);
         }
         let is_clean = self.flow.leaves_target_clean(&end, &self.lease)
             && !self.registration.session.was_cancelled();
         self.flow.record_end(&end);
-        self.lease.finish(if is_clean {
-            Outcome::Clean
+        if end.is_enforced() && leaves_running {
+            // The agent has its answer; the registration is kept, so that a drain waits for this.
+            drop(self.agent);
+            self.lease.stop(runtime::now() + STOPPED_WITHIN).await;
         } else {
-            Outcome::Tainted
-        });
+            self.lease.finish(if is_clean {
+                Outcome::Clean
+            } else {
+                Outcome::Tainted
+            });
+        }
         end
     }
 
@@ -206,6 +234,11 @@ impl Relay {
         for _ in 0..TURNS_MAX {
             let draining = match self.registration.session.poll_signal(context) {
                 Poll::Ready(Signal::Cut) => return Poll::Ready(End::Cut),
+                Poll::Ready(Signal::Kill) => return Poll::Ready(End::Killed),
+                Poll::Ready(Signal::Revoke) => {
+                    let revocation = self.registration.session.revocation();
+                    return Poll::Ready(revocation.map_or(End::Killed, End::Revoked));
+                }
                 Poll::Ready(Signal::Drain) => true,
                 Poll::Pending => false,
             };
@@ -370,6 +403,14 @@ impl Silence {
 }
 
 impl End {
+    /// Whether it is forced on an agent that may no longer do anything.
+    fn is_enforced(&self) -> bool {
+        matches!(
+            self,
+            Self::Killed | Self::Revoked(_) | Self::Withdrawn | Self::Lifetime
+        )
+    }
+
     /// Whether the upstream may still be in order. The exchange knows the rest.
     fn leaves_target_usable(&self) -> bool {
         match self {
@@ -380,6 +421,8 @@ impl End {
             | Self::Idle
             | Self::Drained
             | Self::Cut
+            | Self::Killed
+            | Self::Revoked(_)
             | Self::Withdrawn => true,
             Self::TargetEnded | Self::TargetClosed | Self::TargetLost(_) | Self::Fault(_) => false,
         }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use runtime::{ListenAddress, Receiver, ReplySender, Sender, ShardId, TrySendError};
+use runtime::{ListenAddress, Receiver, ReplyReceiver, ReplySender, Sender, ShardId, TrySendError};
 
 use crate::config::ListenerSettings;
+use crate::recorder::SessionId;
 use crate::telemetry::metrics::ShardObservation;
 
 /// Messages that may wait for one shard.
@@ -39,6 +40,11 @@ pub enum ToShard {
     /// Say how it is.
     Observe {
         reply: ReplySender<ShardObservation>,
+    },
+    /// End this session now. Answered with whether it was there.
+    Kill {
+        session: SessionId,
+        done: ReplySender<bool>,
     },
     /// Stop accepting, let sessions come to rest, end what is left at `deadline`.
     Drain { deadline: Instant },
@@ -81,6 +87,11 @@ pub struct BindError {
     pub address: ListenAddress,
     pub source: io::Error,
 }
+
+/// A shard is gone, or too far behind to be told anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a shard does not take messages; the session may be on it")]
+pub struct ShardNotTold;
 
 impl Seats {
     /// Binds every listener once per shard, and makes the mailboxes.
@@ -169,6 +180,19 @@ impl Directory {
             Some(mailbox) => mailbox.try_send(message),
             None => Err(TrySendError::Closed(message)),
         }
+    }
+
+    /// Asks every shard to end a session; the one that has it answers `true`.
+    ///
+    /// # Errors
+    /// `ShardNotTold` when one of them is gone or too far behind to be asked.
+    pub fn kill(&self, session: SessionId) -> Result<Vec<ReplyReceiver<bool>>, ShardNotTold> {
+        let ask = |mailbox: &Sender<ToShard>| {
+            let (done, answered) = runtime::reply();
+            let told = mailbox.try_send(ToShard::Kill { session, done });
+            told.map(|()| answered).map_err(|_| ShardNotTold)
+        };
+        self.shards.iter().map(ask).collect()
     }
 
     /// Asks every shard to drain until `deadline`. Returns how many could not be told.

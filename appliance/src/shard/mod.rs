@@ -27,6 +27,7 @@ use crate::identity::TokenCache;
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
 use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
+use crate::revocation::{Revocable, Revocation, RevocationSet};
 use crate::telemetry::metrics::{PoolObservation, ShardMetrics, ShardObservation};
 use crate::upstream::{self, CancelHandle, Pools, ShardPart};
 
@@ -46,6 +47,7 @@ const FAILURES_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Shard {
     id: ShardId,
     published: Published<Snapshot>,
+    revocations: Published<RevocationSet>,
     journal: Rc<Journal>,
     pools: Pools,
     tokens: TokenCache,
@@ -66,6 +68,7 @@ pub(crate) struct Shard {
 #[derive(Clone)]
 pub struct Environment {
     pub published: Published<Snapshot>,
+    pub revocations: Published<RevocationSet>,
     pub recorder: JournalHandle,
     pub seats: Arc<Seats>,
     pub directory: Directory,
@@ -102,6 +105,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         id,
         pools: Pools::new(part),
         published: environment.published,
+        revocations: environment.revocations,
         journal,
         tokens: TokenCache::new(),
         classifier: Classifier::new(),
@@ -116,6 +120,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         failed_greetings: Cell::new((runtime::now(), 0)),
     });
     follow_targets(&shard);
+    follow_revocations(&shard);
     let gate = Rc::new(Gate::default());
     for (socket, settings) in listeners {
         let settings = Rc::new(settings);
@@ -142,6 +147,10 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
             Some(ToShard::Observe { reply }) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(shard.observe());
+            }
+            Some(ToShard::Kill { session, done }) => {
+                // Whoever asked may have given up.
+                let _ = done.send(shard.sessions.kill(session));
             }
             Some(ToShard::Drain { deadline }) => {
                 gate.close();
@@ -170,6 +179,23 @@ fn follow_targets(shard: &Rc<Shard>) {
                 return;
             };
             shard.pools.retarget(snapshot.targets.iter());
+        }
+    });
+}
+
+/// Ends the sessions that a change of the revocations is about.
+///
+/// One task looks for all of them: a revocation wakes nobody else.
+fn follow_revocations(shard: &Rc<Shard>) {
+    let mut revocations = shard.revocations.subscribe();
+    let shard = Rc::downgrade(shard);
+    runtime::spawn(async move {
+        loop {
+            let set = revocations.changed().await;
+            let Some(shard) = shard.upgrade() else {
+                return;
+            };
+            shard.sessions.revoke(&set, runtime::unix_time().as_secs());
         }
     });
 }
@@ -304,6 +330,20 @@ impl Shard {
         &self.classifier
     }
 
+    /// The revocations in force at this moment.
+    pub(crate) fn revocations(&self) -> Arc<RevocationSet> {
+        self.revocations.load()
+    }
+
+    /// What cut off a session that has just been registered.
+    ///
+    /// What is published later reaches it as a signal, since it is registered.
+    pub(crate) fn revoked_meanwhile(&self, session: &Session) -> Option<Arc<Revocation>> {
+        let now = runtime::unix_time().as_secs();
+        let set = self.revocations();
+        set.find(session.revocable(), now).cloned()
+    }
+
     /// Registers a session; `None` when the shard holds as many as it may.
     pub(crate) fn register(
         &self,
@@ -311,9 +351,13 @@ impl Shard {
         process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
+        revocable: Revocable,
     ) -> Option<Registration> {
         let is_full = self.sessions.alive() >= self.snapshot().limits.sessions;
-        (!is_full).then(|| self.sessions.register(id, process_id, secret, cancel))
+        (!is_full).then(|| {
+            self.sessions
+                .register(id, process_id, secret, cancel, revocable)
+        })
     }
 
     /// The secret of a session on this shard, for `BackendKeyData`.

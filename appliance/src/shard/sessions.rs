@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use codecs::postgres::auth::same_secret;
 use runtime::{DeadlinePassed, ShardId};
 
 use crate::recorder::SessionId;
+use crate::revocation::{Revocable, Revocation, RevocationSet};
 use crate::upstream::CancelHandle;
 
 /// Bytes at the front of a secret whose remainder by the number of shards is the shard.
@@ -38,6 +40,9 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     secret: Vec<u8>,
+    revocable: Revocable,
+    /// What cut it off, once that is signalled.
+    revocation: RefCell<Option<Arc<Revocation>>>,
     /// `None`: the target knows no cancel.
     cancel: Option<CancelHandle>,
     signal: Cell<Option<Signal>>,
@@ -53,8 +58,12 @@ pub(crate) struct Session {
 pub(crate) enum Signal {
     /// End at the next moment without a running statement or open transaction.
     Drain,
-    /// End now.
+    /// End now: the time to come to rest is over.
     Cut,
+    /// End now: an operator says so.
+    Kill,
+    /// End now: the principal, the session or the target is revoked.
+    Revoke,
 }
 
 /// The registration of a session; leaving happens on drop.
@@ -73,10 +82,13 @@ impl Sessions {
         process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
+        revocable: Revocable,
     ) -> Registration {
         let session = Rc::new(Session {
             id,
             secret,
+            revocable,
+            revocation: RefCell::new(None),
             cancel,
             signal: Cell::new(None),
             waker: RefCell::new(None),
@@ -107,6 +119,38 @@ impl Sessions {
         let sessions: Vec<Rc<Session>> = self.alive.borrow().values().cloned().collect();
         for session in sessions {
             session.signal(signal);
+        }
+    }
+
+    /// Signals the session of that id, if it is here.
+    pub(crate) fn kill(&self, id: SessionId) -> bool {
+        // Looked for one by one: operators end few sessions by hand.
+        let found = {
+            let alive = self.alive.borrow();
+            alive.values().find(|session| session.id == id).cloned()
+        };
+        if let Some(session) = &found {
+            session.signal(Signal::Kill);
+        }
+        found.is_some()
+    }
+
+    /// Signals every session that is revoked at `now`, in seconds since 1970.
+    pub(crate) fn revoke(&self, set: &RevocationSet, now: u64) {
+        // Copied out, as for `signal_all`.
+        let revoked: Vec<_> = {
+            let alive = self.alive.borrow();
+            let sessions = alive.values();
+            sessions
+                .filter_map(|session| {
+                    let revocation = set.find(&session.revocable, now)?;
+                    Some((Rc::clone(session), Arc::clone(revocation)))
+                })
+                .collect()
+        };
+        for (session, revocation) in revoked {
+            session.revocation.replace(Some(revocation));
+            session.signal(Signal::Revoke);
         }
     }
 
@@ -177,6 +221,16 @@ impl Session {
         self.signal.get().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// What cut it off; `None` while nothing has.
+    pub(crate) fn revocation(&self) -> Option<Arc<Revocation>> {
+        self.revocation.borrow().clone()
+    }
+
+    /// Everything about it that a revocation can name.
+    pub(crate) fn revocable(&self) -> &Revocable {
+        &self.revocable
+    }
+
     /// Where a cancel for the running statement goes; `None` when nothing runs.
     pub(crate) fn begin_cancel(&self) -> Option<&CancelHandle> {
         if !self.running.get() {
@@ -217,6 +271,21 @@ impl Drop for Registration {
 mod tests {
     use super::*;
 
+    fn revocable() -> Revocable {
+        let principal = policy::Principal {
+            issuer: "https://idp".into(),
+            subject: "alice".into(),
+            name: "Alice".into(),
+            groups: Vec::new(),
+            delegation: Vec::new(),
+            token_id: None,
+            expires: 0,
+            proof: policy::Proof::Password,
+        };
+        let target = policy::Target::named("orders");
+        Revocable::of(&principal, SessionId::from_bytes([0; 16]), &target)
+    }
+
     #[test]
     fn a_secret_says_which_shard_it_is_of() {
         for secret in [[0; 4], [1, 2, 3, 4], [255; 4], [255, 255, 255, 250]] {
@@ -246,6 +315,7 @@ mod tests {
                 process_id,
                 secret.to_vec(),
                 None,
+                revocable(),
             )
         };
         let one = register(7, b"one!");

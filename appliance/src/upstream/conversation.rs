@@ -5,6 +5,7 @@
 //! What may come at any time (notices, notifications, changed parameters) is dealt with here, an
 //! ErrorResponse ends the exchange, and everything is bounded, since the server may be hostile.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -12,6 +13,8 @@ use std::time::Instant;
 use codecs::Limits;
 use codecs::postgres::backend::ParameterStatus;
 use codecs::postgres::{Backend, BackendDecoder, BackendPiece, TransactionStatus};
+
+use runtime::{now, yield_if_needed};
 
 use super::error::{Phase, UpstreamError, Violation};
 use crate::transport::Transport;
@@ -90,7 +93,28 @@ impl Conversation {
         }
     }
 
-    fn say_goodbye(&mut self) {
+    /// Closes the connection without a goodbye: what is queued does not leave any more.
+    pub(super) fn break_off(mut self) {
+        self.goodbye = Goodbye::Said;
+    }
+
+    /// Whether the server has ended the session by then. Whatever it says is not listened to.
+    pub(super) async fn has_ended(&mut self, until: Instant) -> bool {
+        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if let Err(error) = self.transport.flush(until).await {
+            return !is_timeout(&error);
+        }
+        while now() < until {
+            match self.transport.recv(until).await {
+                Ok(Some(_)) => yield_if_needed().await,
+                Ok(None) => return true,
+                Err(error) => return !is_timeout(&error),
+            }
+        }
+        false
+    }
+
+    pub(super) fn say_goodbye(&mut self) {
         if self.goodbye == Goodbye::Unsaid {
             self.goodbye = Goodbye::Said;
             self.transport.append(&TERMINATE);

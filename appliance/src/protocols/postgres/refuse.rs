@@ -1,6 +1,7 @@
 //! Refusals in PostgreSQL's own words, and the probes that stand in for refused commands.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use codecs::postgres::EncodeError;
@@ -17,6 +18,7 @@ use crate::budgets::Spent;
 use crate::identity::ProofFailure;
 use crate::recorder::{DecisionNote, EndReason, Note, OpenError, Verdict};
 use crate::relay::End;
+use crate::revocation::Revocation;
 use crate::upstream::{AttributionError, Phase, SettingsError, UpstreamError};
 
 /// A text that no grammar of PostgreSQL accepts: no statement begins with an operator.
@@ -218,6 +220,8 @@ pub(crate) enum LoginRefusal {
     MalformedClaim,
     #[error("the claim is not proven: {0}")]
     NotProven(ProofFailure),
+    #[error("revoked (revocation {})", .0.id)]
+    Revoked(Arc<Revocation>),
     #[error("no such target")]
     NoTarget,
     /// A pattern stands for it, but the target's server has none of that name.
@@ -246,6 +250,10 @@ pub(crate) enum LoginRefusal {
 /// The same words for an unknown target and for one that the principal may not enter.
 const NOT_ADMITTED: &str = "the target does not exist or you may not enter it";
 
+/// The same at login and for a session that is cut off. Whatever the operator wants to add is in
+/// the hint; which revocation it was is in the log.
+const REVOKED: &str = "access is revoked";
+
 impl LoginRefusal {
     /// What metrics count it as.
     pub(crate) fn word(&self) -> &'static str {
@@ -253,6 +261,7 @@ impl LoginRefusal {
             Self::NotPrivate => "not-private",
             Self::MalformedClaim => "malformed-claim",
             Self::NotProven(_) => "not-proven",
+            Self::Revoked(_) => "revoked",
             Self::NoTarget => "no-target",
             Self::NoDatabase => "no-database",
             Self::NotAdmitted(_) => "not-admitted",
@@ -288,6 +297,7 @@ impl LoginRefusal {
                     "The password is the agent's token; it may have expired or be meant for another service.",
                 ),
             ),
+            Self::Revoked(revocation) => (b"28000", REVOKED, revocation.message.as_deref()),
             Self::NoTarget | Self::NoDatabase | Self::NotAdmitted(_) => (
                 b"28000",
                 NOT_ADMITTED,
@@ -374,7 +384,12 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
         End::Lifetime => (b"57P01", "the session reached its lifetime"),
         End::Idle => (b"57P05", "the session was idle for too long"),
         End::Drained => (b"57P01", "the appliance is stopping"),
-        End::Cut => (b"57P01", "the session was ended by an operator"),
+        End::Cut => (
+            b"57P01",
+            "the appliance is stopping and does not wait any longer",
+        ),
+        End::Killed => (b"57P01", "the session was ended by an operator"),
+        End::Revoked(_) => (b"57P01", REVOKED),
         End::Withdrawn => (b"57P01", "you may no longer enter this target"),
         End::Fault(fault) => match fault {
             Fault::Agent(error) if error.is_limit() => {
@@ -394,6 +409,14 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
             Fault::Encode(_) => (b"XX000", "a message could not be written"),
         },
     })
+}
+
+/// What else an agent is told: what the operator wants it to know.
+pub(super) fn farewell_hint(end: &End) -> Option<&str> {
+    let End::Revoked(revocation) = end else {
+        return None;
+    };
+    revocation.message.as_deref()
 }
 
 fn unmaskable_words(unmaskable: &Unmaskable) -> (&'static [u8; 5], &'static str) {
@@ -417,7 +440,9 @@ pub(super) fn end_reason(end: &End) -> EndReason {
         End::Lifetime => EndReason::LifetimeReached,
         End::Idle => EndReason::IdleTooLong,
         End::Drained => EndReason::Drained,
-        End::Cut => EndReason::Revoked,
+        End::Cut => EndReason::CutAtDrain,
+        End::Killed => EndReason::Killed,
+        End::Revoked(_) => EndReason::Revoked,
         End::Withdrawn => EndReason::PolicyWithdrawn,
         End::Fault(fault) => match fault {
             Fault::Agent(_) | Fault::AgentSequence(_) => EndReason::DownstreamProtocol,

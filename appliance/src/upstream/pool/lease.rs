@@ -6,12 +6,12 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use codecs::postgres::backend::ParameterStatus;
-use runtime::{now, spawn};
+use runtime::{Timer, now, spawn};
 
 use super::target::{PoolKey, Slot};
 use crate::transport::Transport;
 use crate::upstream::attribution::Attribution;
-use crate::upstream::cancel::CancelHandle;
+use crate::upstream::cancel::{CancelHandle, cancel};
 use crate::upstream::catalogue::Connected;
 use crate::upstream::conversation::{Conversation, Exchange, Parameters};
 use crate::upstream::credentials::Account;
@@ -28,6 +28,11 @@ const RESET_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection that is closed holds its slot, so that the server has ended the old
 /// session before it sees a new one.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Between two requests to cancel what runs on a connection that is stopped: doubled each time, up
+/// to the last.
+const STOP_PAUSE_FIRST: Duration = Duration::from_millis(50);
+const STOP_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A connection of the pool, in whichever state.
 pub(super) struct Connection {
@@ -126,6 +131,51 @@ impl Lease {
             database: &connection.key.login.database,
             server: &connection.server,
         }
+    }
+
+    /// Ends the connection with all that runs on it, and waits until `deadline` for the server to
+    /// have done so.
+    ///
+    /// What is queued and has not left does not leave any more. The server is asked to cancel over
+    /// and over: a request that reaches it before it has begun with a statement, or between two,
+    /// does nothing.
+    pub async fn stop(self, deadline: Instant) {
+        let handle = self.cancel_handle();
+        let Connection {
+            mut conversation,
+            slot,
+            ..
+        } = *self.0;
+        let mut open = None;
+        if conversation.transport.queued_bytes() == 0 {
+            conversation.say_goodbye();
+            open = Some(conversation);
+        } else {
+            conversation.break_off();
+        }
+        let mut pause = STOP_PAUSE_FIRST;
+        loop {
+            let until = deadline.min(now() + pause);
+            let has_ended = match &mut open {
+                Some(conversation) => conversation.has_ended(until).await,
+                None => {
+                    Timer::at(until).expired().await;
+                    // Nothing tells: the server is asked until the pause is longest.
+                    pause == STOP_PAUSE_MAX
+                }
+            };
+            if has_ended || now() >= deadline {
+                break;
+            }
+            let Some(handle) = &handle else { break };
+            // One that does not get through is followed by another.
+            if let Err(error) = cancel(handle, deadline.min(now() + STOP_PAUSE_MAX)).await {
+                tracing::warn!(%error, "a cancel did not reach the target");
+            }
+            pause = (pause * 2).min(STOP_PAUSE_MAX);
+        }
+        drop(open);
+        drop(slot);
     }
 
     /// Gives the connection back. The reset goes on in the background.

@@ -513,7 +513,10 @@ impl Exchange {
             return;
         };
         self.scratch.clear();
-        let report = Report::fatal(SqlState::new(sqlstate), message);
+        let mut report = Report::fatal(SqlState::new(sqlstate), message);
+        if let Some(hint) = refuse::farewell_hint(end) {
+            report = report.hint(hint);
+        }
         if report.encode_error(&mut self.scratch).is_err() {
             return;
         }
