@@ -16,7 +16,7 @@ use runtime::{Chunk, ShardId};
 
 use crate::budgets::{Budgets, Ledger};
 use crate::config::{Environment, Snapshot, Writing, load};
-use crate::identity::{Claim, Proven, TokenCache, TokenRequest, prove};
+use crate::identity::{Claim, Proven, RemoteKeys, TokenCache, TokenRequest, prove};
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::exchange::{Exchange, Opened};
 use crate::recorder::{
@@ -319,6 +319,13 @@ fn configured(directory: &Path) -> Option<(Arc<Snapshot>, Proven)> {
     let token = loaded.builtin_issuer?.mint(&request, now).ok()?;
     let claim = Claim::Password(token.text.expose());
     let cache = TokenCache::new();
-    let proven = prove(&loaded.snapshot.authenticators, &cache, claim, now).ok()?;
+    let proven = prove(
+        &loaded.snapshot.authenticators,
+        &RemoteKeys::none(),
+        &cache,
+        claim,
+        now,
+    )
+    .ok()?;
     Some((Arc::new(loaded.snapshot), proven))
 }

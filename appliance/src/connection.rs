@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{Decision, Occasion, Operation, Permit, SearchPath, SessionContext};
@@ -16,7 +16,8 @@ use crate::budgets::Budgets;
 use crate::config::{Destination, ListenerProof, ListenerSettings, Snapshot};
 use crate::downstream::origin::{self, Origin};
 use crate::downstream::proxies;
-use crate::identity::{self, Claim, Proven};
+use crate::identity::remote::NEWER_KEYS;
+use crate::identity::{self, Claim, ProofFailure, Proven};
 use crate::protocols::postgres::exchange::{Exchange, Opened};
 use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening};
 use crate::protocols::postgres::refuse::LoginRefusal;
@@ -238,22 +239,26 @@ async fn login(
     progress.application.clone_from(&wishes.application);
 
     let token = greeting.ask(proof, deadline).await?;
-    let login_unix = runtime::unix_time().as_secs();
     let claim = match proof {
         ListenerProof::Password => Claim::Password(&token),
         ListenerProof::OauthBearer => Claim::OauthBearer(&token),
     };
     let proving = runtime::now();
     let source = Source::of(greeting.origin().client());
-    let turn = runtime::with_deadline(deadline, shard.turnstile().pass(source, Step::Proof)).await;
-    let turn = turn.map_err(|_| GreetError::TooSlow)?;
-    let proven = identity::prove(&snapshot.authenticators, shard.tokens(), claim, login_unix)
-        .map_err(LoginRefusal::NotProven)?;
-    drop(turn);
+    let mut proven = prove(shard, &snapshot, claim, source, deadline).await?;
+    if let Err(failure) = &proven
+        && let Some(issuer) = failure.newer_keys_of()
+    {
+        let patience = deadline.min(runtime::now() + NEWER_KEYS);
+        shard.seek_newer_keys(issuer, patience).await;
+        proven = prove(shard, &snapshot, claim, source, deadline).await?;
+    }
+    let proven = proven.map_err(LoginRefusal::NotProven)?;
     shard.metrics().took(
         Phase::Proof,
         runtime::now().saturating_duration_since(proving),
     );
+    let login_unix = runtime::unix_time().as_secs();
     drop(token);
     drop(place);
     progress.principal = Some(principal_note(&proven));
@@ -357,6 +362,25 @@ async fn login(
     })
 }
 
+/// Proves a claim by the keys in force now, when it is this peer's turn.
+async fn prove(
+    shard: &Rc<Shard>,
+    snapshot: &Snapshot,
+    claim: Claim<'_>,
+    source: Source,
+    deadline: Instant,
+) -> Result<Result<Proven, ProofFailure>, GreetError> {
+    let turn = runtime::with_deadline(deadline, shard.turnstile().pass(source, Step::Proof)).await;
+    let _turn = turn.map_err(|_| GreetError::TooSlow)?;
+    Ok(identity::prove(
+        &snapshot.authenticators,
+        &shard.remote_keys(),
+        shard.tokens(),
+        claim,
+        runtime::unix_time().as_secs(),
+    ))
+}
+
 impl Session {
     /// Welcomes the agent.
     async fn begin(self, shard: &Rc<Shard>, greeting: Greeting) -> Result<Entered, GreetError> {
@@ -412,7 +436,7 @@ impl Session {
         let lifetime = proven.session_deadline(login_unix, snapshot.session.lifetime);
         let left = lifetime.saturating_sub(login_unix);
         let times = crate::relay::Times {
-            ends: runtime::now() + std::time::Duration::from_secs(left),
+            ends: runtime::now() + Duration::from_secs(left),
             silence: snapshot.session.silence,
             write_stall: snapshot.limits.write_deadline,
         };

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use appliance::identity::{
-    Authenticators, Claim, ClaimMapping, ClaimPath, Issuer, KeySet, TokenCache, prove,
+    Authenticators, Claim, ClaimMapping, ClaimPath, Issuer, IssuerKeys, KeySet, RemoteKeys,
+    TokenCache, prove,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,7 +28,7 @@ static AUTHENTICATORS: LazyLock<Authenticators> = LazyLock::new(|| {
             .iter()
             .map(|(_, algorithm)| *algorithm)
             .collect(),
-        keys: KeySet::from_jwks(keys.as_bytes()).expect("a good key set"),
+        keys: IssuerKeys::Fixed(KeySet::from_jwks(keys.as_bytes()).expect("a good key set")),
         mapping: ClaimMapping {
             groups: path("realm_access.roles"),
             group_prefix: String::new(),
@@ -40,7 +41,13 @@ static AUTHENTICATORS: LazyLock<Authenticators> = LazyLock::new(|| {
 
 fn check(token: &[u8], is_signed: bool) {
     let cache = TokenCache::new();
-    if let Ok(proven) = prove(&AUTHENTICATORS, &cache, Claim::Password(token), NOW) {
+    if let Ok(proven) = prove(
+        &AUTHENTICATORS,
+        &RemoteKeys::none(),
+        &cache,
+        Claim::Password(token),
+        NOW,
+    ) {
         assert!(is_signed);
         let principal = proven.principal();
         assert_eq!(principal.issuer, ISSUER);

@@ -11,7 +11,9 @@ use super::{Failure, warn};
 use crate::approvals;
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
-use crate::control::{self, AdminSocket, DATABASE, Database, Plane, Revocations};
+use crate::control::{self, AdminSocket, DATABASE, Database, FromShards, Plane, Revocations};
+use crate::identity::remote::QUESTIONS_MAX;
+use crate::identity::{KeyRefresh, RemoteKeys};
 use crate::recorder::JournalThread;
 use crate::revocation::RevocationStore;
 use crate::shard::{self, Environment as Shared, mailbox::Seats};
@@ -96,6 +98,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let (seats, directory) = Seats::prepare(shards, &startup.listeners)?;
     let listeners: Vec<String> = seats.addresses().iter().map(ToString::to_string).collect();
     let published = Published::new(Arc::new(snapshot));
+    let keys = Published::new(Arc::new(RemoteKeys::none()));
+    let (key_refresh, key_questions) = runtime::mailbox(QUESTIONS_MAX);
+    let key_refresh = KeyRefresh::new(key_refresh);
     let drain = {
         let directory = directory.clone();
         Box::new(move |deadline| directory.drain(deadline))
@@ -106,6 +111,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         startup: startup.clone(),
         socket,
         snapshot: published.clone(),
+        keys: keys.clone(),
+        key_refresh: key_refresh.clone(),
         builtin_issuer,
         certificate_fingerprint: certificate_fingerprint.clone(),
         listeners: listeners.clone(),
@@ -115,11 +122,17 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         revocations: Arc::clone(&revocations),
         directory: directory.clone(),
     };
-    let control = control::start(plane, inbox).map_err(ServeError::Control)?;
+    let asked = FromShards {
+        approvals: inbox,
+        keys: key_questions,
+    };
+    let control = control::start(plane, asked).map_err(ServeError::Control)?;
 
     let shared = Shared {
         published,
         revocations: revocations.published().clone(),
+        keys,
+        key_refresh,
         recorder: journal.handle().clone(),
         seats: Arc::new(seats),
         directory,

@@ -242,9 +242,26 @@ keys! {
         "The exact `iss` of its tokens.";
     ISSUER_AUDIENCE: "issuer[].audience", Kind::TextList, Required, Reload, "[\"sallyport\"]",
         "A token is accepted when its `aud` is or contains one of these.";
-    ISSUER_JWKS: "issuer[].jwks", Kind::Text, Required, Reload,
-        "\"file:/etc/sallyport/corp.jwks\"",
-        "Where its public keys stand: `file:PATH` of a JWK set. The file is read again on reload.";
+    ISSUER_JWKS: "issuer[].jwks", Kind::Text,
+        Described("found by discovery: `issuer` followed by `/.well-known/openid-configuration`"),
+        Reload, "\"file:/etc/sallyport/corp.jwks\"",
+        "Where its public keys stand: `https://...`, or `file:PATH` of a JWK set, which is read \
+         again on reload. Plain `http://` is for addresses of this machine alone.";
+    ISSUER_CA: "issuer[].ca", Kind::Path, Described("the system's root certificates"), Reload,
+        "\"/etc/sallyport/tls/corp-ca.pem\"",
+        "Certificates in PEM that the issuer's own may chain to, besides the system's roots.";
+    ISSUER_REFRESH_MIN: "issuer[].refresh_min",
+        Kind::Duration { min_ms: SECOND, max_ms: DAY }, Value("30s"), Reload, "\"30s\"",
+        "Keys are fetched no more often than this, whatever the issuer says of caching. A token \
+         signed with a key that was not there yet has them fetched at once, as often as this allows.";
+    ISSUER_REFRESH_MAX: "issuer[].refresh_max",
+        Kind::Duration { min_ms: SECOND, max_ms: 30 * DAY }, Value("1h"), Reload, "\"1h\"",
+        "Keys are fetched at least as often as this, and so a key that the issuer takes back \
+         verifies no longer than this.";
+    ISSUER_STALE_MAX: "issuer[].stale_max",
+        Kind::Duration { min_ms: SECOND, max_ms: 366 * DAY }, Value("24h"), Reload, "\"24h\"",
+        "How long keys serve while the issuer cannot be reached, counted from when they were last \
+         fetched, over restarts. Then its tokens are refused.";
     ISSUER_ALGORITHMS: "issuer[].algorithms", Kind::TextList,
         Described("`RS256`, `PS256`, `ES256`, `ES384`, `EdDSA`"), Reload, "[\"RS256\"]",
         "Algorithms its tokens may be signed with, of RS256 RS384 RS512 PS256 PS384 PS512 ES256 \

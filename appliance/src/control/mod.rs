@@ -7,6 +7,7 @@ mod api;
 mod body;
 mod client;
 mod database;
+mod issuers;
 mod peer;
 mod plane;
 mod recordings;
@@ -20,7 +21,8 @@ pub use api::{
 };
 pub use client::{AdminClient, AdminError};
 pub use database::{DATABASE, Database, DatabaseError, Part};
-pub use plane::{ControlThread, Drain, Plane, start};
+pub use issuers::kept as kept_keys;
+pub use plane::{ControlThread, Drain, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use runtime::Published;
+use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
+use super::issuers::Keeper;
 use super::revocations::Revocations;
 use super::socket::AdminSocket;
 use super::{api, server};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
-use crate::identity::{BuiltinIssuer, MintedToken, TokenRequest};
+use crate::identity::remote::RefreshWanted;
+use crate::identity::{BuiltinIssuer, KeyRefresh, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::JournalHandle;
 use crate::shard::mailbox::Directory;
 use crate::telemetry::chain;
@@ -42,6 +44,9 @@ pub struct Plane {
     pub startup: Startup,
     pub socket: AdminSocket,
     pub snapshot: Published<Snapshot>,
+    /// Where the keys of remote issuers are published.
+    pub keys: Published<RemoteKeys>,
+    pub key_refresh: KeyRefresh,
     pub builtin_issuer: Option<Arc<BuiltinIssuer>>,
     pub certificate_fingerprint: String,
     /// As bound, with the ports that the kernel chose.
@@ -59,6 +64,13 @@ impl Plane {
     fn panel(&self) -> Panel {
         Panel::of(&self.snapshot.load(), self.builtin_issuer.as_deref())
     }
+}
+
+/// What shards ask the control plane.
+pub struct FromShards {
+    pub approvals: Inbox,
+    /// Logins that met a key which their issuer had not published before.
+    pub keys: Receiver<RefreshWanted>,
 }
 
 /// The running control thread.
@@ -82,7 +94,7 @@ impl ControlThread {
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
+pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -91,6 +103,12 @@ pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
         Signals::listen()?
     };
     let listener = plane.socket.listener()?;
+    // Before any shard runs: keys that an earlier run kept serve from the first login on.
+    let keeper = Keeper::new(
+        plane.keys.clone(),
+        plane.startup.state.clone(),
+        &plane.snapshot.load().authenticators,
+    );
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
@@ -100,6 +118,8 @@ pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
                 let shared = Shared {
                     asking,
                     snapshot: plane.snapshot.clone(),
+                    keys: plane.keys.clone(),
+                    key_refresh: plane.key_refresh.clone(),
                     cookies: Arc::new(NoCookies),
                     recorder: plane.recorder.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
@@ -109,8 +129,9 @@ pub fn start(plane: Plane, inbox: Inbox) -> io::Result<ControlThread> {
                         tracing::error!(%error, "the admin socket is not served");
                     }
                 });
-                let broker = Broker::start(Desk::new(plane.panel()), inbox);
                 tokio::spawn(sweep(Arc::clone(&plane.revocations)));
+                let broker = Broker::start(Desk::new(plane.panel()), asked.approvals);
+                tokio::spawn(keeper.run(plane.snapshot.clone(), asked.keys));
                 tokio::select! {
                     () = Running::new(plane, broker).run(questions, signals) => {}
                     // An error says that nobody is left to stop it: the process ends.

@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
 use super::claims::is_name;
-use super::{ClaimMapping, ClaimPath, Issuer, KeySet, crypto};
+use super::{ClaimMapping, ClaimPath, Issuer, IssuerKeys, KeySet, crypto};
 use crate::config::{Audience, Secret, StateDirectory, StateError};
 use crate::control::Roles;
 
@@ -159,7 +159,7 @@ impl BuiltinIssuer {
             issuer: self.issuer.clone(),
             audience: vec![AUDIENCE.to_owned()],
             algorithms: vec![Algorithm::EdDSA],
-            keys: KeySet::of_ed25519(&self.key_id, &self.public_key),
+            keys: IssuerKeys::Fixed(KeySet::of_ed25519(&self.key_id, &self.public_key)),
             mapping: ClaimMapping {
                 groups: member("groups"),
                 group_prefix: self.group_prefix.clone(),

@@ -17,13 +17,16 @@ use super::CLOCK_SKEW_SECONDS;
 /// group lists seen in practice.
 const ENTRIES_MAX: usize = 4096;
 
+/// Of the configuration, and of the remote keys.
+type Generation = (u64, u64);
+
 /// SHA-256 of a token, and how it was presented: that is part of the principal.
 type CacheKey = ([u8; 32], Proof);
 
 /// The verified tokens of one shard.
 ///
 /// Per shard. Keyed by SHA-256 of the token, never the token. All entries belong to one generation
-/// of keys and configuration: the first look-up of another generation empties it.
+/// of configuration and of remote keys: the first look-up of another generation empties it.
 #[derive(Default)]
 pub struct TokenCache {
     entries: RefCell<Entries>,
@@ -31,7 +34,7 @@ pub struct TokenCache {
 
 #[derive(Default)]
 struct Entries {
-    generation: u64,
+    generation: Generation,
     by_key: HashMap<CacheKey, Arc<Principal>>,
     /// Keys in the order they came, oldest first; exactly the keys of `by_key`.
     order: VecDeque<CacheKey>,
@@ -60,7 +63,12 @@ impl TokenCache {
         self.len() == 0
     }
 
-    pub(super) fn find(&self, key: &CacheKey, generation: u64, now: u64) -> Option<Arc<Principal>> {
+    pub(super) fn find(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        now: u64,
+    ) -> Option<Arc<Principal>> {
         let mut entries = self.entries.borrow_mut();
         if entries.generation != generation {
             *entries = Entries {
@@ -78,7 +86,7 @@ impl TokenCache {
         Some(Arc::clone(principal))
     }
 
-    pub(super) fn keep(&self, key: CacheKey, generation: u64, principal: &Arc<Principal>) {
+    pub(super) fn keep(&self, key: CacheKey, generation: Generation, principal: &Arc<Principal>) {
         let mut entries = self.entries.borrow_mut();
         if entries.generation != generation {
             return;
@@ -115,20 +123,20 @@ mod tests {
     fn an_entry_ends_with_its_token_and_the_allowed_skew() {
         let cache = TokenCache::new();
         let key = key_of(b"token", Proof::Password);
-        assert!(cache.find(&key, 0, 0).is_none());
-        cache.keep(key, 0, &principal(100));
-        assert!(cache.find(&key, 0, 129).is_some());
-        assert!(cache.find(&key, 0, 130).is_none());
+        assert!(cache.find(&key, (0, 0), 0).is_none());
+        cache.keep(key, (0, 0), &principal(100));
+        assert!(cache.find(&key, (0, 0), 129).is_some());
+        assert!(cache.find(&key, (0, 0), 130).is_none());
         assert!(cache.is_empty());
     }
 
     #[test]
     fn a_token_presented_in_another_way_is_another_entry() {
         let cache = TokenCache::new();
-        cache.keep(key_of(b"token", Proof::Password), 0, &principal(100));
+        cache.keep(key_of(b"token", Proof::Password), (0, 0), &principal(100));
         assert!(
             cache
-                .find(&key_of(b"token", Proof::OauthBearer), 0, 0)
+                .find(&key_of(b"token", Proof::OauthBearer), (0, 0), 0)
                 .is_none()
         );
     }
@@ -137,10 +145,14 @@ mod tests {
     fn another_generation_empties_it() {
         let cache = TokenCache::new();
         let key = key_of(b"token", Proof::Password);
-        cache.keep(key, 0, &principal(100));
-        assert!(cache.find(&key, 1, 0).is_none());
-        assert!(cache.is_empty());
-        cache.keep(key, 0, &principal(100));
+        cache.keep(key, (0, 0), &principal(100));
+        for other in [(1, 0), (0, 1)] {
+            cache.find(&key, (0, 0), 0);
+            cache.keep(key, (0, 0), &principal(100));
+            assert!(cache.find(&key, other, 0).is_none());
+            assert!(cache.is_empty());
+        }
+        cache.keep(key, (0, 0), &principal(100));
         assert!(
             cache.is_empty(),
             "verified by keys that are no longer in force"
@@ -154,11 +166,11 @@ mod tests {
             .map(|i| key_of(&i.to_be_bytes(), Proof::Password))
             .collect();
         for key in &keys {
-            cache.keep(*key, 0, &principal(100));
+            cache.keep(*key, (0, 0), &principal(100));
         }
         assert_eq!(cache.len(), 4096);
-        assert!(cache.find(&keys[0], 0, 0).is_none());
-        assert!(cache.find(&keys[1], 0, 0).is_some());
-        assert!(cache.find(&keys[4096], 0, 0).is_some());
+        assert!(cache.find(&keys[0], (0, 0), 0).is_none());
+        assert!(cache.find(&keys[1], (0, 0), 0).is_some());
+        assert!(cache.find(&keys[4096], (0, 0), 0).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! The public keys of an issuer, as read from a JWK set.
 //!
 //! A set is immutable; when keys change a new one is published. It fetches nothing: bytes come from
-//! a file today, and from wherever the control plane gets them.
+//! a file, or from the control plane.
 //!
 //! Spec: RFC 7517 (JSON Web Key), RFC 7518 section "Cryptographic Algorithms for Keys", RFC 8037.
 
@@ -88,8 +88,8 @@ pub enum KeySetError {
     PrivateKey { position: usize },
     #[error("key {position} is malformed")]
     MalformedKey { position: usize },
-    #[error("two keys have the id {id:?}")]
-    RepeatedId { id: String },
+    #[error("key {position} has the id of one before it")]
+    RepeatedId { position: usize },
     #[error("no key in it can verify a token (RSA of 2048 bits or more, P-256, P-384, Ed25519)")]
     NothingUsable,
 }
@@ -127,13 +127,14 @@ impl KeySet {
             if entry.get("d").is_some() {
                 return Err(KeySetError::PrivateKey { position });
             }
+            if !has_known_curve(&entry) {
+                continue;
+            }
             let jwk: Jwk = serde_json::from_value(entry)
                 .map_err(|_| KeySetError::MalformedKey { position })?;
             if let Some(key) = verification_key(&jwk, position)? {
                 if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
-                    return Err(KeySetError::RepeatedId {
-                        id: key.id.unwrap_or_default(),
-                    });
+                    return Err(KeySetError::RepeatedId { position });
                 }
                 keys.push(key);
             }
@@ -180,6 +181,15 @@ impl KeySet {
             (None, _) => Err(NoKey::WrongType),
         }
     }
+}
+
+/// Whether the key is on a curve that a reader of key sets must know, or on none. Others are left
+/// out: a provider that adds a key for newer clients must not lose those it has.
+///
+/// Spec: RFC 7517, "JWK Set Format".
+fn has_known_curve(entry: &serde_json::Value) -> bool {
+    let curve = entry.get("crv").and_then(|curve| curve.as_str());
+    curve.is_none_or(|curve| matches!(curve, "P-256" | "P-384" | "P-521" | "Ed25519"))
 }
 
 /// Whether the set means the key for signatures, as far as it says. `jwt-svid` is what SPIFFE says.

@@ -8,6 +8,7 @@ mod claims;
 mod crypto;
 mod json;
 mod keys;
+pub mod remote;
 mod token;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use builtin::{BuiltinIssuer, BuiltinIssuerError, MintError, MintedToken, Tok
 pub use cache::TokenCache;
 pub use claims::{ClaimMapping, ClaimPath, ClaimPathError};
 pub use keys::{JWKS_BYTES_MAX, KeySet, KeySetError};
+pub use remote::{KeyRefresh, RemoteKeys, RemoteSource, SourceId};
 pub use token::TOKEN_BYTES_MAX;
 
 /// How far the clocks of an issuer and this machine may differ. Design: 30 s.
@@ -53,9 +55,25 @@ pub struct Issuer {
     /// A token must be signed with one of these.
     pub algorithms: Vec<Algorithm>,
     /// Its public keys.
-    pub keys: KeySet,
+    pub keys: IssuerKeys,
     /// How its claims are read.
     pub mapping: ClaimMapping,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Debug, Clone)]
+pub enum IssuerKeys {
+    /// They are part of the configuration.
+    Fixed(KeySet),
+    /// The control plane fetches them.
+    Remote(SourceId, Arc<RemoteSource>),
+}
+
+impl IssuerKeys {
+    /// Those of a source that is fetched.
+    pub fn remote(source: RemoteSource) -> Self {
+        Self::Remote(source.id(), Arc::new(source))
+    }
 }
 
 /// Everything that can prove a claim. Immutable; part of the configuration snapshot.
@@ -81,8 +99,24 @@ impl Authenticators {
         &self.issuers
     }
 
+    /// Where keys have to be fetched from.
+    pub fn remote_sources(&self) -> impl Iterator<Item = (SourceId, &Arc<RemoteSource>)> {
+        self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            IssuerKeys::Fixed(_) => None,
+            IssuerKeys::Remote(id, source) => Some((*id, source)),
+        })
+    }
+
     fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.iter().find(|issuer| issuer.issuer == iss)
+    }
+
+    /// Whether tokens of this issuer were verified by keys that have become too old since.
+    fn has_lapsed(&self, iss: &str, remote: &RemoteKeys, now: u64) -> bool {
+        self.issuer(iss).is_some_and(|issuer| match &issuer.keys {
+            IssuerKeys::Fixed(_) => false,
+            IssuerKeys::Remote(id, _) => remote.keys(*id, now).is_none(),
+        })
     }
 }
 
@@ -151,6 +185,10 @@ pub enum ProofFailure {
     UnknownIssuer,
     #[error("signed with a key that its issuer's key set does not hold (kid)")]
     UnknownKey,
+    #[error("signed with a key that its issuer did not publish when last asked (kid)")]
+    KeyNotFetched { source_id: SourceId },
+    #[error("the keys of its issuer could not be fetched, or not for too long")]
+    NoKeys { source_id: SourceId },
     #[error("names no key, and its issuer has several")]
     KeyNotNamed,
     #[error("its algorithm does not fit its key")]
@@ -175,23 +213,54 @@ pub enum ProofFailure {
     DelegationTooDeep,
 }
 
-/// Proves a claim at `now` (seconds since 1970).
+impl ProofFailure {
+    /// Whose newer keys could prove the claim after all.
+    pub fn newer_keys_of(&self) -> Option<SourceId> {
+        match self {
+            Self::KeyNotFetched { source_id } | Self::NoKeys { source_id } => Some(*source_id),
+            Self::TokenTooLong { .. }
+            | Self::NotAToken
+            | Self::CriticalExtension
+            | Self::NotAnAccessToken
+            | Self::AlgorithmNotAllowed
+            | Self::UnknownIssuer
+            | Self::UnknownKey
+            | Self::KeyNotNamed
+            | Self::KeyDoesNotFit
+            | Self::BadSignature
+            | Self::MissingClaim { .. }
+            | Self::MalformedClaim { .. }
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::WrongAudience
+            | Self::GroupsLeftOut
+            | Self::TooManyGroups { .. }
+            | Self::DelegationTooDeep => None,
+        }
+    }
+}
+
+/// Proves a claim at `now` (seconds since 1970), with the remote keys that are in force.
 ///
 /// # Errors
 /// The claim proves nothing, for the reason given.
 pub fn prove(
     authenticators: &Authenticators,
+    remote: &RemoteKeys,
     cache: &TokenCache,
     claim: Claim<'_>,
     now: u64,
 ) -> Result<Proven, ProofFailure> {
     let (token, proof) = presented(claim)?;
     let key = cache::key_of(token, proof);
-    if let Some(principal) = cache.find(&key, authenticators.generation, now) {
+    let generation = (authenticators.generation, remote.generation);
+    if let Some(principal) = cache.find(&key, generation, now)
+        && !authenticators.has_lapsed(&principal.issuer, remote, now)
+    {
         return Ok(Proven { principal });
     }
-    let principal = Arc::new(token::verify(authenticators, token, proof, now)?);
-    cache.keep(key, authenticators.generation, &principal);
+    let principal = Arc::new(token::verify(authenticators, remote, token, proof, now)?);
+    cache.keep(key, generation, &principal);
     Ok(Proven { principal })
 }
 
@@ -202,11 +271,12 @@ pub fn prove(
 /// As `prove`.
 pub fn prove_anew(
     authenticators: &Authenticators,
+    remote: &RemoteKeys,
     claim: Claim<'_>,
     now: u64,
 ) -> Result<Proven, ProofFailure> {
     let (token, proof) = presented(claim)?;
-    let principal = Arc::new(token::verify(authenticators, token, proof, now)?);
+    let principal = Arc::new(token::verify(authenticators, remote, token, proof, now)?);
     Ok(Proven { principal })
 }
 

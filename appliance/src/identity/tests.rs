@@ -139,7 +139,7 @@ fn issuer(name: &str, iss: &str, keys: &[Value], algorithms: &[Algorithm]) -> Is
         issuer: iss.to_owned(),
         audience: vec!["sallyport".to_owned(), "sallyport-eu".to_owned()],
         algorithms: algorithms.to_vec(),
-        keys: KeySet::from_jwks(jwks.as_bytes()).unwrap(),
+        keys: IssuerKeys::Fixed(KeySet::from_jwks(jwks.as_bytes()).unwrap()),
         mapping: ClaimMapping {
             groups: ClaimPath::parse("groups").unwrap(),
             group_prefix: format!("{name}:"),
@@ -188,6 +188,7 @@ impl World {
     fn prove(&self, token: &str) -> Result<Proven, ProofFailure> {
         prove(
             &self.authenticators,
+            &RemoteKeys::none(),
             &TokenCache::new(),
             Claim::Password(token.as_bytes()),
             NOW,
@@ -262,7 +263,14 @@ fn what_a_token_presented_by_oauthbearer_proves_says_so() {
     let world = World::new();
     let token = token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims(), &world.ed);
     let claim = Claim::OauthBearer(token.as_bytes());
-    let proven = prove(&world.authenticators, &TokenCache::new(), claim, NOW).unwrap();
+    let proven = prove(
+        &world.authenticators,
+        &RemoteKeys::none(),
+        &TokenCache::new(),
+        claim,
+        NOW,
+    )
+    .unwrap();
     assert_eq!(proven.principal().proof, Proof::OauthBearer);
 }
 
@@ -500,7 +508,13 @@ fn an_algorithm_outside_the_issuers_list_is_refused() {
     let authenticators = Authenticators::new(1, vec![only_eddsa]);
     let token = token(&json!({"alg": "RS256", "kid": "rsa"}), &claims(), &rsa);
     let claim = Claim::Password(token.as_bytes());
-    let outcome = prove(&authenticators, &TokenCache::new(), claim, NOW);
+    let outcome = prove(
+        &authenticators,
+        &RemoteKeys::none(),
+        &TokenCache::new(),
+        claim,
+        NOW,
+    );
     assert_eq!(outcome.err(), Some(ProofFailure::AlgorithmNotAllowed));
 }
 
@@ -553,7 +567,13 @@ fn anything_but_three_parts_of_clean_base64url_json_is_refused() {
         Some(ProofFailure::BadSignature)
     );
     let binary = Claim::Password(b"\xff\xfe.a.b");
-    let outcome = prove(&world.authenticators, &TokenCache::new(), binary, NOW);
+    let outcome = prove(
+        &world.authenticators,
+        &RemoteKeys::none(),
+        &TokenCache::new(),
+        binary,
+        NOW,
+    );
     assert_eq!(outcome.err(), Some(ProofFailure::NotAToken));
 }
 
@@ -640,18 +660,39 @@ fn a_proven_token_is_remembered_until_it_expires_or_the_keys_change() {
     let cache = TokenCache::new();
     let token = token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims(), &world.ed);
     let claim = Claim::Password(token.as_bytes());
-    assert!(prove(&world.authenticators, &cache, claim, NOW).is_ok());
+    assert!(
+        prove(
+            &world.authenticators,
+            &RemoteKeys::none(),
+            &cache,
+            claim,
+            NOW
+        )
+        .is_ok()
+    );
     assert_eq!(cache.len(), 1);
 
     // The same generation without any key: only the cache can answer.
     let empty = Authenticators::new(1, vec![]);
-    assert!(prove(&empty, &cache, claim, NOW + 629).is_ok());
-    assert!(prove(&empty, &cache, claim, NOW + 630).is_err(), "expired");
+    assert!(prove(&empty, &RemoteKeys::none(), &cache, claim, NOW + 629).is_ok());
+    assert!(
+        prove(&empty, &RemoteKeys::none(), &cache, claim, NOW + 630).is_err(),
+        "expired"
+    );
 
-    assert!(prove(&world.authenticators, &cache, claim, NOW).is_ok());
+    assert!(
+        prove(
+            &world.authenticators,
+            &RemoteKeys::none(),
+            &cache,
+            claim,
+            NOW
+        )
+        .is_ok()
+    );
     let next = Authenticators::new(2, vec![]);
     assert_eq!(
-        prove(&next, &cache, claim, NOW).err(),
+        prove(&next, &RemoteKeys::none(), &cache, claim, NOW).err(),
         Some(ProofFailure::UnknownIssuer)
     );
     assert!(cache.is_empty());
@@ -664,7 +705,16 @@ fn failed_proofs_are_not_remembered() {
     let expired = with(claims(), json!({"exp": NOW - 100}));
     let token = token(&json!({"alg": "EdDSA", "kid": "ed"}), &expired, &world.ed);
     let claim = Claim::Password(token.as_bytes());
-    assert!(prove(&world.authenticators, &cache, claim, NOW).is_err());
+    assert!(
+        prove(
+            &world.authenticators,
+            &RemoteKeys::none(),
+            &cache,
+            claim,
+            NOW
+        )
+        .is_err()
+    );
     assert!(cache.is_empty());
 }
 
@@ -686,6 +736,13 @@ fn key_sets_are_refused_whole_when_something_in_them_is_wrong() {
     };
     let cases = [
         (json!([ed.jwk("a"), Key::p256().jwk("b")]), None),
+        // What newer clients use is no reason to lose the rest.
+        (
+            json!([{"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "x"}, ed.jwk("a"),
+                {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "k"},
+                {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "pq"}]),
+            None,
+        ),
         (json!(many(64)), None),
         (
             json!(many(65)),
@@ -693,7 +750,7 @@ fn key_sets_are_refused_whole_when_something_in_them_is_wrong() {
         ),
         (
             json!([ed.jwk("a"), Key::ed().jwk("a")]),
-            Some(KeySetError::RepeatedId { id: "a".into() }),
+            Some(KeySetError::RepeatedId { position: 2 }),
         ),
         (
             json!([ed.jwk("a"), {"kty": "oct", "k": base64url(b"secret"), "kid": "b"}]),
@@ -771,6 +828,7 @@ fn a_minted_token_proves_its_agent() {
     let prove_at = |now| {
         prove(
             &authenticators,
+            &RemoteKeys::none(),
             &TokenCache::new(),
             Claim::Password(made.text.expose()),
             now,
@@ -802,7 +860,16 @@ fn key_and_name_of_the_builtin_issuer_outlive_the_process() {
     let again = builtin(&state);
     let authenticators = Authenticators::new(1, vec![again.as_issuer()]);
     let claim = Claim::Password(made.text.expose());
-    assert!(prove(&authenticators, &TokenCache::new(), claim, NOW).is_ok());
+    assert!(
+        prove(
+            &authenticators,
+            &RemoteKeys::none(),
+            &TokenCache::new(),
+            claim,
+            NOW
+        )
+        .is_ok()
+    );
     let mode = std::fs::metadata(state.file("issuer-key.pem"))
         .unwrap()
         .permissions()
@@ -811,13 +878,25 @@ fn key_and_name_of_the_builtin_issuer_outlive_the_process() {
 
     let other = StateDirectory::new(directory.path().join("other"), Writing::Create);
     let stranger = Authenticators::new(1, vec![builtin(&other).as_issuer()]);
-    let outcome = prove(&stranger, &TokenCache::new(), claim, NOW);
+    let outcome = prove(
+        &stranger,
+        &RemoteKeys::none(),
+        &TokenCache::new(),
+        claim,
+        NOW,
+    );
     assert_eq!(outcome.err(), Some(ProofFailure::UnknownIssuer));
 
     // A new key under the same name: the old tokens are of a key that is gone.
     std::fs::remove_file(state.file("issuer-key.pem")).unwrap();
     let renewed = Authenticators::new(2, vec![builtin(&state).as_issuer()]);
-    let outcome = prove(&renewed, &TokenCache::new(), claim, NOW);
+    let outcome = prove(
+        &renewed,
+        &RemoteKeys::none(),
+        &TokenCache::new(),
+        claim,
+        NOW,
+    );
     assert_eq!(outcome.err(), Some(ProofFailure::UnknownKey));
 }
 
@@ -893,6 +972,84 @@ fn a_session_ends_by_its_lifetime_or_with_its_token() {
         proven.session_deadline(NOW, SessionLifetime::UntilTokenExpires),
         NOW + 630
     );
+}
+
+/// An issuer whose keys are fetched, what was fetched of it last, and a token of it.
+fn remote_world(key: &Key) -> (Authenticators, RemoteKeys, String) {
+    let source = RemoteSource {
+        name: "corp".into(),
+        issuer: CORP.into(),
+        place: remote::Place::of_issuer(CORP).unwrap(),
+        roots: Arc::default(),
+        refresh_min: Duration::from_secs(30),
+        refresh_max: Duration::from_secs(3600),
+        stale_max: Duration::from_secs(86_400),
+    };
+    let id = source.id();
+    let mut issuer = issuer("corp", CORP, &[key.jwk("ed")], &[Algorithm::EdDSA]);
+    let IssuerKeys::Fixed(keys) = std::mem::replace(&mut issuer.keys, IssuerKeys::remote(source))
+    else {
+        panic!("not fixed")
+    };
+    let known = remote::Known {
+        id,
+        name: "corp".into(),
+        keys: Some(Arc::new(keys)),
+        endpoints: None,
+        fetched: Some(NOW - 100),
+        usable_until: NOW + 100,
+        trouble: None,
+    };
+    let fetched = RemoteKeys {
+        generation: 1,
+        sources: vec![known],
+    };
+    let token = token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims(), key);
+    (Authenticators::new(1, vec![issuer]), fetched, token)
+}
+
+#[test]
+fn fetched_keys_verify_until_they_are_too_old_even_what_they_verified_before() {
+    let key = Key::ed();
+    let (authenticators, fetched, token) = remote_world(&key);
+    let claim = Claim::Password(token.as_bytes());
+    let cache = TokenCache::new();
+    let (source_id, _) = authenticators.remote_sources().next().unwrap();
+    let prove = |keys: &RemoteKeys, now| prove(&authenticators, keys, &cache, claim, now).err();
+    let none = Some(ProofFailure::NoKeys { source_id });
+    assert_eq!(prove(&RemoteKeys::none(), NOW), none);
+    assert_eq!(prove(&fetched, NOW + 99), None);
+    assert_eq!(cache.len(), 1);
+    assert_eq!(prove(&fetched, NOW + 100), none, "the cache does not help");
+    let mut withdrawn = fetched.clone();
+    withdrawn.sources[0].keys = None;
+    assert_eq!(prove(&withdrawn, NOW), none);
+    // Keys of one source serve no other.
+    let mut elsewhere = fetched.clone();
+    elsewhere.sources[0].id = RemoteSource {
+        issuer: PARTNER.into(),
+        ..RemoteSource::clone(authenticators.remote_sources().next().unwrap().1)
+    }
+    .id();
+    assert_eq!(prove(&elsewhere, NOW), none);
+}
+
+#[test]
+fn a_key_that_was_taken_back_verifies_no_more_not_even_from_the_cache() {
+    let (old, new) = (Key::ed(), Key::ed());
+    let (authenticators, fetched, token) = remote_world(&old);
+    let claim = Claim::Password(token.as_bytes());
+    let cache = TokenCache::new();
+    let (source_id, _) = authenticators.remote_sources().next().unwrap();
+    assert!(prove(&authenticators, &fetched, &cache, claim, NOW).is_ok());
+    let mut rotated = fetched.clone();
+    let jwks = json!({"keys": [new.jwk("ed-2")]}).to_string();
+    rotated.generation = 2;
+    rotated.sources[0].keys = Some(Arc::new(KeySet::from_jwks(jwks.as_bytes()).unwrap()));
+    let failure = prove(&authenticators, &rotated, &cache, claim, NOW).err();
+    assert_eq!(failure, Some(ProofFailure::KeyNotFetched { source_id }));
+    assert_eq!(failure.unwrap().newer_keys_of(), Some(source_id));
+    assert_eq!(ProofFailure::UnknownKey.newer_keys_of(), None);
 }
 
 #[test]

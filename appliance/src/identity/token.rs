@@ -13,7 +13,9 @@ use policy::{Principal, Proof};
 use serde_json::{Map, Value};
 
 use super::keys::NoKey;
-use super::{Authenticators, CLOCK_SKEW_SECONDS, Issuer, ProofFailure, claims, json};
+use super::{
+    Authenticators, CLOCK_SKEW_SECONDS, Issuer, IssuerKeys, ProofFailure, RemoteKeys, claims, json,
+};
 
 /// Longest token that is looked at.
 ///
@@ -24,6 +26,7 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Verifies `token`, presented as `proof` says, at most `TOKEN_BYTES_MAX` long, at `now` (seconds since 1970).
 pub(super) fn verify(
     authenticators: &Authenticators,
+    remote: &RemoteKeys,
     token: &[u8],
     proof: Proof,
     now: u64,
@@ -43,7 +46,7 @@ pub(super) fn verify(
         .issuer(named)
         .ok_or(ProofFailure::UnknownIssuer)?;
 
-    check_signature(issuer, &header, &parts)?;
+    check_signature(issuer, remote, &header, &parts, now)?;
     let expires = check_times(&members, now)?;
     check_audience(issuer, &members)?;
     principal(issuer, &members, expires, proof)
@@ -122,19 +125,29 @@ fn is_access_token(kind: &str) -> bool {
 
 fn check_signature(
     issuer: &Issuer,
+    remote: &RemoteKeys,
     header: &Header,
     parts: &Parts<'_>,
+    now: u64,
 ) -> Result<(), ProofFailure> {
     if !issuer.algorithms.contains(&header.algorithm) {
         return Err(ProofFailure::AlgorithmNotAllowed);
     }
-    let key = issuer
-        .keys
+    let (keys, source) = match &issuer.keys {
+        IssuerKeys::Fixed(keys) => (keys, None),
+        IssuerKeys::Remote(id, _) => {
+            let keys = remote.keys(*id, now);
+            let keys = keys.ok_or(ProofFailure::NoKeys { source_id: *id })?;
+            (keys, Some(*id))
+        }
+    };
+    let key = keys
         .find(header.key_id.as_deref(), header.algorithm)
-        .map_err(|no_key| match no_key {
-            NoKey::UnknownId => ProofFailure::UnknownKey,
-            NoKey::Ambiguous => ProofFailure::KeyNotNamed,
-            NoKey::WrongType => ProofFailure::KeyDoesNotFit,
+        .map_err(|no_key| match (no_key, source) {
+            (NoKey::UnknownId, Some(source_id)) => ProofFailure::KeyNotFetched { source_id },
+            (NoKey::UnknownId, None) => ProofFailure::UnknownKey,
+            (NoKey::Ambiguous, _) => ProofFailure::KeyNotNamed,
+            (NoKey::WrongType, _) => ProofFailure::KeyDoesNotFit,
         })?;
     let verified = jsonwebtoken::crypto::verify(
         parts.signature,

@@ -23,7 +23,7 @@ use crate::budgets::Ledger;
 use crate::config::{ListenerSettings, Snapshot};
 use crate::connection::{self, Closed};
 use crate::downstream::origin::Origin;
-use crate::identity::TokenCache;
+use crate::identity::{KeyRefresh, RemoteKeys, SourceId, TokenCache};
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
 use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
@@ -50,6 +50,8 @@ pub(crate) struct Shard {
     revocations: Published<RevocationSet>,
     journal: Rc<Journal>,
     pools: Pools,
+    keys: Published<RemoteKeys>,
+    key_refresh: KeyRefresh,
     tokens: TokenCache,
     classifier: Rc<Classifier>,
     sessions: Rc<Sessions>,
@@ -69,6 +71,8 @@ pub(crate) struct Shard {
 pub struct Environment {
     pub published: Published<Snapshot>,
     pub revocations: Published<RevocationSet>,
+    pub keys: Published<RemoteKeys>,
+    pub key_refresh: KeyRefresh,
     pub recorder: JournalHandle,
     pub seats: Arc<Seats>,
     pub directory: Directory,
@@ -106,6 +110,8 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         pools: Pools::new(part),
         published: environment.published,
         revocations: environment.revocations,
+        keys: environment.keys,
+        key_refresh: environment.key_refresh,
         journal,
         tokens: TokenCache::new(),
         classifier: Classifier::new(),
@@ -279,6 +285,20 @@ impl Shard {
 
     pub(crate) fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    /// The keys of remote issuers that are in force at this moment.
+    pub(crate) fn remote_keys(&self) -> Arc<RemoteKeys> {
+        self.keys.load()
+    }
+
+    /// Has the control plane look for newer keys of an issuer, and waits until it has, or until the
+    /// deadline. Which keys are in force afterwards is what counts.
+    pub(crate) async fn seek_newer_keys(&self, source: SourceId, deadline: Instant) {
+        if let Some(answer) = self.key_refresh.ask(source) {
+            // Both a late and an absent answer leave the keys as they are.
+            let _ = runtime::with_deadline(deadline, answer).await;
+        }
     }
 
     pub(crate) fn tokens(&self) -> &TokenCache {

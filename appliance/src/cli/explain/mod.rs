@@ -13,7 +13,8 @@ use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{Client, Occasion, Operation, Principal, Proof, SearchPath, SessionContext, Target};
 
 use super::{Failure, print, warn};
-use crate::config::{self, Environment, Secret, Snapshot, Writing};
+use crate::config::{self, Environment, Loaded, Secret, Writing};
+use crate::control;
 use crate::identity::{self, Claim, ProofFailure, TOKEN_BYTES_MAX, TokenCache};
 
 #[derive(Debug, Args)]
@@ -61,7 +62,7 @@ impl Explain {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
         let loaded = config::load(environment, Writing::Never, 0)?;
         let snapshot = &loaded.snapshot;
-        let principal = self.principal(snapshot)?;
+        let principal = self.principal(&loaded)?;
         let destination = snapshot.targets.find(&self.target);
         let target = match destination {
             Some(destination) => destination.sought,
@@ -105,12 +106,15 @@ impl Explain {
         Ok(())
     }
 
-    fn principal(&self, snapshot: &Snapshot) -> Result<Principal, ExplainError> {
+    fn principal(&self, loaded: &Loaded) -> Result<Principal, ExplainError> {
         if let Some(text) = &self.principal {
             let token = token(text).map_err(ExplainError::TokenFile)?;
             let now = runtime::unix_time().as_secs();
             let claim = Claim::Password(token.expose());
-            let proven = identity::prove(&snapshot.authenticators, &TokenCache::new(), claim, now)?;
+            let authenticators = &loaded.snapshot.authenticators;
+            let remote = control::kept_keys(&loaded.startup.state, authenticators);
+            let cache = TokenCache::new();
+            let proven = identity::prove(authenticators, &remote, &cache, claim, now)?;
             return Ok(proven.principal().clone());
         }
         Ok(Principal {

@@ -1,16 +1,25 @@
 //! Who may vouch for agents: the configured issuers and the built-in one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::reader::{Reader, text_or_default};
 use crate::config::file::{self, File, Text, span_of};
 use crate::config::keys::{self, Key};
 use crate::config::state::StateDirectory;
+use crate::identity::remote::{self, Place};
 use crate::identity::{
-    ALGORITHMS, BuiltinIssuer, ClaimMapping, ClaimPath, Issuer, JWKS_BYTES_MAX, KeySet,
+    ALGORITHMS, BuiltinIssuer, ClaimMapping, ClaimPath, Issuer, IssuerKeys, JWKS_BYTES_MAX, KeySet,
+    RemoteSource,
 };
+
+/// Largest file of root certificates, in bytes. The whole web's are below 256 KiB.
+const ROOTS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What holds without `issuer[].algorithms`: one strength of each family, as the common
 /// providers use them.
@@ -81,7 +90,7 @@ fn issuer(reader: &mut Reader<'_>, entry: &file::Issuer) -> Option<Issuer> {
             "without an audience no token is accepted",
         );
     }
-    let keys = key_set(reader, &entry.jwks);
+    let keys = keys_of(reader, entry);
     let algorithms = algorithms(reader, entry);
     let groups = claim_path(reader, entry.groups.as_ref(), &keys::ISSUER_GROUPS);
     let name = claim_path(
@@ -110,11 +119,76 @@ fn issuer(reader: &mut Reader<'_>, entry: &file::Issuer) -> Option<Issuer> {
     })
 }
 
-fn key_set(reader: &mut Reader<'_>, jwks: &Text) -> Option<KeySet> {
-    let Some(path) = jwks.get_ref().strip_prefix("file:") else {
-        reader.problem(jwks.span(), "a key set is given as `file:PATH`");
-        return None;
+fn keys_of(reader: &mut Reader<'_>, entry: &file::Issuer) -> Option<IssuerKeys> {
+    let place = match &entry.jwks {
+        Some(jwks) => match jwks.get_ref().strip_prefix("file:") {
+            Some(path) => {
+                let path = path.to_owned();
+                only_when_fetched(reader, entry);
+                return key_file(reader, jwks, &path).map(IssuerKeys::Fixed);
+            }
+            None => remote::address(jwks.get_ref())
+                .map(Place::Jwks)
+                .map_err(|error| (jwks, error)),
+        },
+        None => Place::of_issuer(entry.issuer.get_ref()).map_err(|error| (&entry.issuer, error)),
     };
+    let place = place
+        .map_err(|(text, error)| match &entry.jwks {
+            Some(_) => {
+                let message =
+                    format!("a key set is given as `file:PATH` or `https://...`: {error}");
+                reader.problem(text.span(), message);
+            }
+            None => {
+                let message = format!("without `jwks`, keys are found from here: {error}");
+                reader.problem(text.span(), message);
+            }
+        })
+        .ok();
+    let refresh_min = reader.duration(entry.refresh_min.as_ref(), &keys::ISSUER_REFRESH_MIN);
+    let refresh_max = reader.duration(entry.refresh_max.as_ref(), &keys::ISSUER_REFRESH_MAX);
+    let stale_max = reader.duration(entry.stale_max.as_ref(), &keys::ISSUER_STALE_MAX);
+    if refresh_min > refresh_max {
+        let at = span_of(entry.refresh_min.as_ref().or(entry.refresh_max.as_ref()));
+        reader.problem(at, "`refresh_min` is longer than `refresh_max`");
+    }
+    if refresh_max >= stale_max {
+        let at = span_of(entry.stale_max.as_ref().or(entry.refresh_max.as_ref()));
+        reader.problem(at, "`stale_max` must be longer than `refresh_max`");
+    }
+    let roots = match &entry.ca {
+        Some(ca) => roots(reader, ca)?,
+        None => Arc::default(),
+    };
+    Some(IssuerKeys::remote(RemoteSource {
+        name: entry.name.get_ref().clone(),
+        issuer: entry.issuer.get_ref().clone(),
+        place: place?,
+        roots,
+        refresh_min,
+        refresh_max,
+        stale_max,
+    }))
+}
+
+/// Notes keys that mean nothing for a file.
+fn only_when_fetched(reader: &mut Reader<'_>, entry: &file::Issuer) {
+    let written = [
+        &entry.ca,
+        &entry.refresh_min,
+        &entry.refresh_max,
+        &entry.stale_max,
+    ];
+    for text in written.into_iter().flatten() {
+        reader.problem(
+            text.span(),
+            "this is for keys that are fetched, not for a file",
+        );
+    }
+}
+
+fn key_file(reader: &mut Reader<'_>, jwks: &Text, path: &str) -> Option<KeySet> {
     let path = reader
         .source
         .file
@@ -125,6 +199,22 @@ fn key_set(reader: &mut Reader<'_>, jwks: &Text) -> Option<KeySet> {
     KeySet::from_jwks(&bytes)
         .map_err(|error| reader.problem(jwks.span(), format!("{}: {error}", path.display())))
         .ok()
+}
+
+/// The certificates of a PEM file, each of which must be usable as a root.
+fn roots(reader: &mut Reader<'_>, ca: &Text) -> Option<Arc<[CertificateDer<'static>]>> {
+    let path = reader.path(ca);
+    let bytes = reader.contents(&path, ca.span(), ROOTS_BYTES_MAX)?;
+    let found: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.unwrap_or_default();
+    let mut store = RootCertStore::empty();
+    if found.is_empty() || found.iter().any(|root| store.add(root.clone()).is_err()) {
+        let message = format!("{} does not hold root certificates in PEM", path.display());
+        reader.problem(ca.span(), message);
+        return None;
+    }
+    Some(found.into())
 }
 
 fn algorithms(reader: &mut Reader<'_>, entry: &file::Issuer) -> Vec<Algorithm> {

@@ -778,8 +778,28 @@ fn an_issuer_is_resolved_with_its_keys_and_mapping() {
 }
 
 #[test]
+fn keys_without_a_file_are_fetched_and_nothing_is_fetched_to_find_that_out() {
+    let place = Place::new(&format!(
+        "builtin_issuer.enabled = false\n{}",
+        corp("stale_max = '2h'").replace("jwks = 'file:corp.jwks'", "")
+    ));
+    let loaded = place.loaded();
+    let sources: Vec<_> = loaded.snapshot.authenticators.remote_sources().collect();
+    let [(_, source)] = sources.as_slice() else {
+        panic!("not one source")
+    };
+    assert_eq!(
+        source.place.url().as_str(),
+        "https://idp.example/.well-known/openid-configuration"
+    );
+    let seconds = [source.refresh_min, source.refresh_max, source.stale_max].map(|d| d.as_secs());
+    assert_eq!(seconds, [30, 3600, 7200]);
+}
+
+#[test]
 fn mistakes_in_issuers() {
     let alone = |extra: &str| format!("builtin_issuer.enabled = false\n{}", corp(extra));
+    let fetched = |extra: &str| alone(extra).replace("jwks = 'file:corp.jwks'", "");
     let cases = [
         (
             alone("algorithms = ['HS256']"),
@@ -802,9 +822,32 @@ fn mistakes_in_issuers() {
             "5:12: without an audience no token is accepted",
         ),
         (
-            alone("").replace("file:corp.jwks", "https://x"),
-            "6:8: a key set is given as `file:PATH`",
+            alone("").replace("file:corp.jwks", "ftp://x"),
+            "6:8: a key set is given as `file:PATH` or `https://...`: not an address that begins",
         ),
+        (
+            alone("").replace("file:corp.jwks", "http://idp.example/keys"),
+            "6:8: a key set is given as `file:PATH` or `https://...`: plain http is for this",
+        ),
+        (
+            alone("")
+                .replace("jwks = 'file:corp.jwks'", "")
+                .replace("https://idp", "urn:idp"),
+            "4:10: without `jwks`, keys are found from here: not an address",
+        ),
+        (
+            alone("stale_max = '2h'"),
+            "7:13: this is for keys that are fetched, not for a file",
+        ),
+        (
+            fetched("stale_max = '1h'"),
+            "7:13: `stale_max` must be longer than `refresh_max`",
+        ),
+        (
+            fetched("refresh_min = '2h'"),
+            "7:15: `refresh_min` is longer than `refresh_max`",
+        ),
+        (fetched("ca = 'bad.jwks'"), "7:6: "),
         (alone("").replace("corp.jwks", "none.jwks"), "6:8: "),
         (alone("").replace("corp.jwks", "bad.jwks"), "6:8: "),
         (

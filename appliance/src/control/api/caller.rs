@@ -20,6 +20,7 @@ use super::super::roles::{Role, RoleSet};
 use super::Shared;
 use super::error::{refused, unproven};
 use super::routes::Access;
+use crate::identity::remote::NEWER_KEYS;
 use crate::identity::{Claim, ProofFailure, Proven, prove_anew};
 
 /// The cookie of a console session.
@@ -191,7 +192,7 @@ pub(super) async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&shared, door, request.headers()) {
+    match caller(&shared, door, request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -200,7 +201,7 @@ pub(super) async fn identify(
     }
 }
 
-fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Caller, TurnedAway> {
+async fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Caller, TurnedAway> {
     let mut caller = Caller::default();
     if let Door::Socket(peer) = door
         && peer.is_operator()
@@ -212,7 +213,7 @@ fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Caller, Tu
     }
     if headers.contains_key(header::AUTHORIZATION) {
         // A wrong token is never overlooked, whoever else the caller may be.
-        let proven = bearer(shared, headers).map_err(|why| {
+        let proven = bearer(shared, headers).await.map_err(|why| {
             tracing::warn!(%why, ?door, "a token was refused by the admin API");
             TurnedAway::WrongToken
         })?;
@@ -247,15 +248,30 @@ fn now() -> u64 {
 }
 
 /// The principal that the bearer token proves.
-fn bearer(shared: &Shared, headers: &HeaderMap) -> Result<Proven, ProofFailure> {
+async fn bearer(shared: &Shared, headers: &HeaderMap) -> Result<Proven, ProofFailure> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let token = match (given.next(), given.next()) {
         (Some(one), None) => after_scheme(one.as_bytes()),
         _ => None,
     };
     let token = token.ok_or(ProofFailure::NotAToken)?;
+    let proven = prove(shared, token);
+    let Some(issuer) = proven.as_ref().err().and_then(ProofFailure::newer_keys_of) else {
+        return proven;
+    };
+    let Some(answer) = shared.key_refresh.ask(issuer) else {
+        return proven;
+    };
+    // Which keys are in force afterwards is what counts.
+    let _ = tokio::time::timeout(NEWER_KEYS, answer).await;
+    prove(shared, token)
+}
+
+fn prove(shared: &Shared, token: &[u8]) -> Result<Proven, ProofFailure> {
     let snapshot = shared.snapshot.load();
-    prove_anew(&snapshot.authenticators, Claim::OauthBearer(token), now())
+    let remote = shared.keys.load();
+    let claim = Claim::OauthBearer(token);
+    prove_anew(&snapshot.authenticators, &remote, claim, now())
 }
 
 /// What follows `Bearer `. Spec: RFC 6750, "Authorization Request Header Field".

@@ -32,7 +32,7 @@ pub use whoami::Whoami;
 
 use self::error::unavailable;
 use crate::config::Snapshot;
-use crate::identity::{MintError, MintedToken, TokenRequest};
+use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::{JournalHandle, RecordingSettings};
 
 /// How long a question about recordings waits for what was recorded just before.
@@ -77,6 +77,9 @@ pub(super) type Asking = mpsc::Sender<Asked>;
 pub(super) struct Shared {
     pub(super) asking: Asking,
     pub(super) snapshot: Published<Snapshot>,
+    /// Of remote issuers.
+    pub(super) keys: Published<RemoteKeys>,
+    pub(super) key_refresh: KeyRefresh,
     pub(super) recorder: JournalHandle,
     pub(super) recording: Arc<RecordingSettings>,
     /// Who is logged in at the console.

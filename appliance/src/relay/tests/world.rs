@@ -15,7 +15,7 @@ use super::links::{AgentLink, Break, Random, SimLink, TargetLink, Witness};
 use super::peers::{Agent, TargetServer};
 use crate::budgets::{Budgets, Ledger};
 use crate::config::{Environment, Snapshot, Writing, load};
-use crate::identity::{Claim, Proven, TokenCache, TokenRequest, prove};
+use crate::identity::{Claim, Proven, RemoteKeys, TokenCache, TokenRequest, prove};
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::exchange::{Exchange, Opened};
 use crate::recorder::{
@@ -166,7 +166,14 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 fn proven() -> Proven {
     let claim = Claim::Password(&STAGE.token);
     let cache = TokenCache::new();
-    prove(&STAGE.snapshot.authenticators, &cache, claim, STAGE.now).unwrap()
+    prove(
+        &STAGE.snapshot.authenticators,
+        &RemoteKeys::none(),
+        &cache,
+        claim,
+        STAGE.now,
+    )
+    .unwrap()
 }
 
 impl World {
