@@ -4,13 +4,15 @@
 //! read as it left them.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::table::table;
 use super::{Failure, client, print};
 use crate::config::{self, Environment};
-use crate::control::{self, AdminError, ReplayForm, SessionLine, SessionsWanted};
+use crate::control::{self, AdminError, RecordingsError, SessionLine, SessionsWanted};
+use crate::recorder::replay::{Pace, Rendering, ReplayForm, Speed};
 
 #[derive(Debug, Args)]
 pub(super) struct Sessions {
@@ -42,8 +44,17 @@ pub(super) struct Replay {
     /// The session's id, or as much of its beginning as is unique
     id: String,
     /// Print JSON, one object a line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sql")]
     json: bool,
+    /// Print each statement with its values, and its rows as a table
+    #[arg(long)]
+    sql: bool,
+    /// Take the time that the session took, times a factor: 1, 0.5, 10; or `instant`
+    #[arg(long, value_name = "FACTOR", default_value = "instant")]
+    speed: Speed,
+    /// Longest single pause
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    max_pause: Duration,
 }
 
 impl Sessions {
@@ -95,11 +106,18 @@ fn row(session: &SessionLine) -> Vec<String> {
 
 impl Replay {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let form = if self.json {
-            ReplayForm::Json
-        } else {
-            ReplayForm::Text
+        let form = match (self.json, self.sql) {
+            (true, _) => ReplayForm::Json,
+            (false, true) => ReplayForm::Sql,
+            (false, false) => ReplayForm::Text,
         };
+        match self.speed {
+            Speed::Instant => self.print(environment, form),
+            speed @ Speed::Times(_) => self.play(environment, form, speed),
+        }
+    }
+
+    fn print(&self, environment: &Environment, form: ReplayForm) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match client(environment)?.replay(&self.id, form, &mut out) {
             Err(AdminError::NotRunning { .. }) => {
@@ -115,5 +133,44 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// Reads the files itself: the appliance does not keep an answer open for as long as a session
+    /// may have taken.
+    fn play(
+        &self,
+        environment: &Environment,
+        form: ReplayForm,
+        speed: Speed,
+    ) -> Result<(), Failure> {
+        // Asking for a list brings what was recorded just now within reach.
+        let newest = SessionsWanted {
+            limit: Some(1),
+            ..SessionsWanted::default()
+        };
+        match client(environment)?.sessions(&newest) {
+            Ok(_) | Err(AdminError::NotRunning { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut replay = control::replay(&config::recordings(environment)?, &self.id)?;
+        let mut pace = Pace::new(speed, self.max_pause);
+        let mut out = io::stdout().lock();
+        for shown in Rendering::new(&mut replay, form) {
+            let shown = shown.map_err(RecordingsError::from)?;
+            wait(pace.pause(shown.at));
+            out.write_all(shown.text.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pause is what was asked for; an interrupt ends the process"
+)]
+fn wait(pause: Duration) {
+    if !pause.is_zero() {
+        std::thread::sleep(pause);
     }
 }

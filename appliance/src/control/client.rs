@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::api::{NDJSON, Refused, TEXT, paths};
-use super::recordings::{ReplayForm, SessionLine, SessionsWanted};
+use super::api::{Refused, paths};
+use super::recordings::{SessionLine, SessionsWanted, media_type};
+use crate::recorder::replay::ReplayForm;
 
 /// How long the appliance may take to answer. A reload reads every file and compiles all rules.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
@@ -128,10 +129,7 @@ impl AdminClient {
         out: &mut dyn Write,
     ) -> Result<(), AdminError> {
         let path = paths::EVENTS.replace("{id}", &percent_encoded(id));
-        let accept = match form {
-            ReplayForm::Text => TEXT,
-            ReplayForm::Json => NDJSON,
-        };
+        let accept = media_type(form);
         self.runtime.block_on(async {
             let request = Request::get(path).header(header::ACCEPT, accept);
             let response = in_time(self.send(request, Bytes::new())).await?;

@@ -7,11 +7,13 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::recorder::replay::{Replay, ReplayError, write_json, write_text};
+use crate::recorder::replay::{Replay, ReplayError};
 use crate::recorder::{
     Catalogue, CatalogueError, RecordingSettings, SessionEntry, SessionFilter, SessionId,
     SessionState,
 };
+
+pub use crate::recorder::replay::ReplayForm;
 
 /// Which sessions to list. Everything that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
@@ -55,15 +57,6 @@ pub struct SessionLine {
     pub rows: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
-}
-
-/// How a replay is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplayForm {
-    /// For a terminal: everything recorded is escaped.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Why recordings cannot be shown.
@@ -132,11 +125,24 @@ pub fn write(
     form: ReplayForm,
     out: &mut dyn Write,
 ) -> Result<(), RecordingsError> {
+    Ok(crate::recorder::replay::write(replay, form, out)?)
+}
+
+/// What a replay in that form is, as HTTP names it.
+pub(super) fn media_type(form: ReplayForm) -> &'static str {
     match form {
-        ReplayForm::Text => write_text(replay, out)?,
-        ReplayForm::Json => write_json(replay, out)?,
+        ReplayForm::Text => "text/plain",
+        ReplayForm::Sql => "application/sql",
+        ReplayForm::Json => "application/x-ndjson",
     }
-    Ok(())
+}
+
+/// The form that an `Accept` header asks for: exactly one of the types above, else JSON.
+pub(super) fn form_of(accept: Option<&[u8]>) -> ReplayForm {
+    [ReplayForm::Text, ReplayForm::Sql]
+        .into_iter()
+        .find(|form| accept.is_some_and(|accept| accept == media_type(*form).as_bytes()))
+        .unwrap_or(ReplayForm::Json)
 }
 
 fn session_named(text: &str) -> Result<SessionId, RecordingsError> {

@@ -260,6 +260,12 @@ pub(super) struct StoredFile {
     pub(super) file_bytes: u64,
 }
 
+/// A journal file that is being read.
+pub(super) struct StoredReader {
+    file: File,
+    stored: StoredFile,
+}
+
 /// A run of frames read back from a journal file.
 pub(super) struct StoredRun {
     bytes: Vec<u8>,
@@ -289,30 +295,20 @@ impl StoredFile {
         }))
     }
 
+    /// The file, held open: it can be read on when its name is gone.
+    pub(super) fn reader(&self) -> Result<StoredReader, JournalError> {
+        let file = File::open(&self.path).map_err(JournalError::at("open", &self.path))?;
+        Ok(StoredReader {
+            file,
+            stored: self.clone(),
+        })
+    }
+
     /// Reads the bytes from `start` to `end`, or to the end of the file if that comes first.
     ///
     /// Memory is bounded by the rotation size, not by what is asked for.
     pub(super) fn read(&self, start: u64, end: u64) -> Result<StoredRun, JournalError> {
-        let start = start.max(widen(FILE_HEADER_BYTES));
-        let length = end.min(self.file_bytes).saturating_sub(start);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        let file = File::open(&self.path).map_err(JournalError::at("open", &self.path))?;
-        let mut filled = 0;
-        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match file.read_at(room, start.saturating_add(widen(filled))) {
-                Ok(0) => break,
-                Ok(count) => filled = filled.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(JournalError::at("read", &self.path)(error)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(StoredRun {
-            bytes,
-            offset: start,
-            header: self.header,
-        })
+        self.reader()?.read(start, end)
     }
 
     /// Reads all frames.
@@ -321,19 +317,51 @@ impl StoredFile {
     }
 }
 
+impl StoredReader {
+    /// Bytes of the file, as they were when it was found.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.stored.file_bytes
+    }
+
+    /// See [`StoredFile::read`].
+    pub(super) fn read(&self, start: u64, end: u64) -> Result<StoredRun, JournalError> {
+        let start = start.max(widen(FILE_HEADER_BYTES));
+        let length = end.min(self.stored.file_bytes).saturating_sub(start);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.file.read_at(room, start.saturating_add(widen(filled))) {
+                Ok(0) => break,
+                Ok(count) => filled = filled.saturating_add(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(JournalError::at("read", &self.stored.path)(error)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(StoredRun {
+            bytes,
+            offset: start,
+            header: self.stored.header,
+        })
+    }
+}
+
 impl StoredRun {
     /// The frames, and the damage between them.
     pub(super) fn frames(&self) -> Frames<'_> {
-        let placement = Placement::Journal {
-            at_least: self.header.first_position,
-        };
-        Frames::new(&self.bytes, placement, self.header.seed())
+        self.frames_from(0, self.header.first_position)
     }
 
-    /// The frames from `offset` of the run on, which is where an earlier walk stood. Their offsets
-    /// count from the start of the run as well.
-    pub(super) fn frames_from(&self, offset: usize) -> Frames<'_> {
-        self.frames().starting_at(offset)
+    /// The frames from `offset` of the run on, which is where an earlier walk stood, having seen
+    /// everything below position `at_least`. Their offsets count from the start of the run as well.
+    pub(super) fn frames_from(&self, offset: usize, at_least: u64) -> Frames<'_> {
+        let placement = Placement::Journal { at_least };
+        Frames::new(&self.bytes, placement, self.header.seed()).starting_at(offset)
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Where in the file the run starts; offsets of frames count from here.

@@ -1,37 +1,37 @@
 //! Reads a recorded session back: its events, in order, as they were recorded.
 //!
-//! It holds one stretch of one journal file in memory at a time, however long the session. It does
-//! not read wire bytes; `transcript` makes them readable.
+//! It holds one window of one journal file in memory at a time, however long the session. It does
+//! not read wire bytes; `transcript` makes them readable, and `rendering` writes them down.
 
 mod approval;
 mod escape;
+mod journal;
 mod json;
+mod pace;
+mod rendering;
+mod sql;
 mod text;
 mod transcript;
+mod values;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use runtime::mapped::frame_bytes;
 use thiserror::Error;
 
-use super::catalogue::{Catalogue, ExtentEntry, SessionEntry, SessionState};
-use super::file::{JournalError, StoredFile, StoredRun, widen};
+use super::catalogue::{Catalogue, SessionEntry, SessionState};
+use super::file::{JournalError, widen};
 use super::format::{
-    ApprovalNote, CommandKind, NOTE_BYTES_MAX, OVERHEAD_BYTES_MAX, Record, RecordError,
-    RecordHeader, RecordedDecision, SessionEnd, SessionStart,
+    ApprovalNote, CommandKind, Record, RecordError, RecordHeader, RecordedDecision, SessionEnd,
+    SessionStart,
 };
 use super::index::CatalogueError;
 use super::session_id::SessionId;
-use super::writer::PIECE_BYTES_MAX;
+use journal::JournalRecords;
 
-pub use json::write_json;
-pub use text::write_text;
-pub use transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Transcript};
-
-/// Longest frame that a recorder writes: what is read behind the start of a session's last record.
-const RECORD_FRAME_BYTES_MAX: usize =
-    frame_bytes(PIECE_BYTES_MAX + NOTE_BYTES_MAX + 2 * OVERHEAD_BYTES_MAX);
+pub use pace::{NotASpeed, Pace, Speed};
+pub use rendering::{Rendering, ReplayForm, Shown, write};
+pub use transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told, Transcript};
 
 /// Longest command that is put together from its pieces. The longest message that is accepted is
 /// far below; a longer one in a recording is damage.
@@ -111,21 +111,14 @@ impl RecordedCommand {
 /// Iterates over the events of one session.
 pub struct Replay {
     entry: SessionEntry,
-    journal_directory: PathBuf,
-    extents: VecDeque<ExtentEntry>,
+    records: JournalRecords,
+    /// The record that is being taken apart.
+    body: Vec<u8>,
     ready: VecDeque<Event>,
     /// A command whose further pieces have not been seen.
     unfinished: Option<Event>,
     next_sequence: u64,
-    run: Option<RunCursor>,
     is_over: bool,
-}
-
-/// Where in a stretch of a file the replay is.
-struct RunCursor {
-    run: StoredRun,
-    next: usize,
-    last: u64,
 }
 
 impl Replay {
@@ -141,14 +134,14 @@ impl Replay {
         let entry = catalogue
             .session(session)?
             .ok_or(ReplayError::NoSuchSession { session })?;
+        let extents = catalogue.extents(session)?;
         Ok(Self {
             entry,
-            journal_directory: journal_directory.to_owned(),
-            extents: catalogue.extents(session)?.into(),
+            records: JournalRecords::new(session, journal_directory, extents),
+            body: Vec::new(),
             ready: VecDeque::new(),
             unfinished: None,
             next_sequence: 0,
-            run: None,
             is_over: false,
         })
     }
@@ -161,59 +154,18 @@ impl Replay {
 
     /// Reads on until something is ready. `false` at the end.
     fn advance(&mut self) -> Result<bool, ReplayError> {
+        let mut body = std::mem::take(&mut self.body);
         while self.ready.is_empty() {
-            if self.read_record() {
-                continue;
-            }
-            let Some(extent) = self.extents.pop_front() else {
+            if !self.records.next(&mut body)? {
                 return Ok(self.finish());
-            };
-            self.run = Some(self.open_run(&extent)?);
-        }
-        Ok(true)
-    }
-
-    fn open_run(&self, extent: &ExtentEntry) -> Result<RunCursor, ReplayError> {
-        let path = self.journal_directory.join(&extent.file);
-        let file = StoredFile::open(&self.journal_directory, &extent.file)?
-            .ok_or(ReplayError::NotAJournal { path })?;
-        let end = extent.last.saturating_add(widen(RECORD_FRAME_BYTES_MAX));
-        let run = file.read(extent.first, end)?;
-        Ok(RunCursor {
-            run,
-            next: 0,
-            last: extent.last,
-        })
-    }
-
-    /// Takes the next record of the session off the present run. `false` when the run is over.
-    fn read_record(&mut self) -> bool {
-        let Some(mut cursor) = self.run.take() else {
-            return false;
-        };
-        let mut frames = cursor.run.frames_from(cursor.next);
-        loop {
-            let offset = cursor.run.offset().saturating_add(widen(frames.offset()));
-            if offset > cursor.last {
-                return false;
             }
-            let Some(frame) = frames.next() else {
-                return false;
-            };
-            // Damage shows as missing sequence numbers, if it hit this session at all.
-            let Some(body) = frame.ok().and_then(|frame| frame.body) else {
-                continue;
-            };
-            let Ok((header, fields)) = RecordHeader::decode(body) else {
-                continue;
-            };
-            if header.session == self.entry.session {
+            // Only what has a header of this session is handed out.
+            if let Ok((header, fields)) = RecordHeader::decode(&body) {
                 self.take(&header, Record::decode(&header, fields));
-                cursor.next = frames.offset();
-                self.run = Some(cursor);
-                return true;
             }
         }
+        self.body = body;
+        Ok(true)
     }
 
     /// Turns a record into events, after what is missing before it.
@@ -315,8 +267,7 @@ impl Iterator for Replay {
             Ok(true) => self.ready.pop_front().map(Ok),
             Ok(false) => None,
             Err(error) => {
-                self.extents.clear();
-                self.run = None;
+                self.records.end();
                 self.is_over = true;
                 Some(Err(error))
             }

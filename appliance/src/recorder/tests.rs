@@ -6,7 +6,9 @@ mod durability;
 mod replay;
 mod sessions;
 mod shard;
+mod sql;
 mod trouble;
+mod windows;
 
 use std::path::Path;
 use std::rc::Rc;

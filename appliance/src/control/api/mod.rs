@@ -26,7 +26,6 @@ pub(super) use caller::{CookieSessions, Door, NoCookies};
 pub use error::Refused;
 pub use openapi::document;
 pub use routes::paths;
-pub(super) use sessions::{NDJSON, TEXT};
 pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 

@@ -9,15 +9,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::body::BodyWriter;
-use super::super::recordings::{self, RecordingsError, ReplayForm, SessionLine, SessionsWanted};
+use super::super::recordings::{
+    self, RecordingsError, SessionLine, SessionsWanted, form_of, media_type,
+};
 use super::error::{broken, refused};
 use super::{Shared, paths};
 use crate::recorder::replay::ReplayError;
 use crate::telemetry::chain;
-
-/// Media types of a replay.
-pub(in crate::control) const TEXT: &str = "text/plain";
-pub(in crate::control) const NDJSON: &str = "application/x-ndjson";
 
 /// Recorded sessions, the latest first
 #[utoipa::path(
@@ -48,7 +46,8 @@ pub(super) async fn list(
 
 /// What happened in one session
 ///
-/// Streamed: text when the caller accepts `text/plain`, else one JSON object a line.
+/// Streamed: text when the caller accepts `text/plain`, statements and tables with
+/// `application/sql`, else one JSON object a line.
 #[utoipa::path(
     get,
     path = paths::EVENTS,
@@ -58,6 +57,7 @@ pub(super) async fn list(
         (status = 200, description = "Its events", content(
             (String = "application/x-ndjson"),
             (String = "text/plain"),
+            (String = "application/sql"),
         )),
         (status = 404, description = "No session has this id", body = super::Refused),
         (status = 422, description = "Several sessions begin with it", body = super::Refused),
@@ -68,14 +68,8 @@ pub(super) async fn events(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let text = headers
-        .get(header::ACCEPT)
-        .is_some_and(|accept| accept == TEXT);
-    let (form, kind) = if text {
-        (ReplayForm::Text, TEXT)
-    } else {
-        (ReplayForm::Json, NDJSON)
-    };
+    let form = form_of(headers.get(header::ACCEPT).map(|it| it.as_bytes()));
+    let kind = media_type(form);
     let opening = move || {
         shared.flush();
         recordings::replay(&shared.recording, &id)

@@ -17,6 +17,23 @@ pub(super) enum LineFeeds {
 /// Appends `text` with every character escaped that a terminal would obey or that lies about the
 /// order or presence of others.
 pub(super) fn escape(out: &mut String, text: &str, line_feeds: LineFeeds) {
+    // Most of what is recorded is plain; it is copied in runs.
+    let is_special = |byte: u8| !(b' '..=b'~').contains(&byte) || byte == b'\\';
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(is_special) {
+        let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(plain);
+        let end = special.find(|it: char| matches!(it, ' '..='~') && it != '\\');
+        let (special, behind) = special
+            .split_at_checked(end.unwrap_or(special.len()))
+            .unwrap_or((special, ""));
+        escape_each(out, special, line_feeds);
+        rest = behind;
+    }
+    out.push_str(rest);
+}
+
+fn escape_each(out: &mut String, text: &str, line_feeds: LineFeeds) {
     for character in text.chars() {
         match (character, line_feeds) {
             ('\n', LineFeeds::Indented(indent)) => {

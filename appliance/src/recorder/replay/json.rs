@@ -4,33 +4,35 @@
 //! and `event`; what else it has depends on `event`. A value is a string when it is UTF-8 without
 //! NUL, `null` when it is NULL, else `{"hex": "..."}`. Documented in `docs/recording.md`.
 
-use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::escape::hex;
-use super::transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told, Transcript};
-use super::{Replay, ReplayError};
+use super::transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told};
 use crate::recorder::format::{PrincipalNote, RecordedDecision, SessionEnd, SessionStart};
+use crate::recorder::session_id::SessionId;
 
-/// Writes the whole replay, one line per event.
-///
-/// # Errors
-/// When the session cannot be read on, or `out` does not take more.
-pub fn write_json(replay: &mut Replay, out: &mut dyn Write) -> Result<(), ReplayError> {
-    let session = replay.entry().session.to_string();
-    let mut transcript = Transcript::new();
-    for event in replay {
-        for told in transcript.tell(event?) {
-            let line = line(&session, &told).to_string();
-            writeln!(out, "{line}").map_err(ReplayError::Output)?;
-        }
-    }
-    Ok(())
+/// Writes lines. Per replay.
+pub(super) struct JsonLines {
+    session: String,
 }
 
-fn line(session: &str, told: &Told) -> Value {
+impl JsonLines {
+    pub(super) fn new(session: SessionId) -> Self {
+        Self {
+            session: session.to_string(),
+        }
+    }
+
+    pub(super) fn tell(&self, told: &Told, out: &mut String) {
+        out.push_str(&object(&self.session, told).to_string());
+        out.push('\n');
+    }
+}
+
+/// What is told of one event of `session`, as one object.
+pub(super) fn object(session: &str, told: &Told) -> Value {
     let mut object = Map::new();
     object.insert("session".to_owned(), json!(session));
     object.insert("at".to_owned(), json!(rfc3339(told.at)));
@@ -161,6 +163,7 @@ fn said(said: &Said) -> (&'static str, Value) {
             portal,
             statement,
             values: bound,
+            ..
         } => (
             "Bind",
             json!({

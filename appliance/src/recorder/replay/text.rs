@@ -1,12 +1,10 @@
 //! A replay as text for a terminal: a line per message, everything recorded escaped.
 
 use std::fmt::Write as _;
-use std::io::Write;
 
 use super::escape::{LineFeeds, escape, hex};
 use super::json::rfc3339;
-use super::transcript::{Fact, Reply, Said, ShownValue, Told, Transcript};
-use super::{Replay, ReplayError};
+use super::transcript::{Fact, Reply, Said, ShownValue, Told};
 use crate::recorder::format::{RecordedDecision, SessionEnd, SessionStart, Verdict};
 
 /// Stands in front of further lines of a recorded text.
@@ -15,22 +13,16 @@ const INDENT: &str = "                              | ";
 /// Bytes that are shown of something that is not text.
 const HEX_BYTES_MAX: usize = 256;
 
-/// Writes the whole replay.
-///
-/// # Errors
-/// When the session cannot be read on, or `out` does not take more.
-pub fn write_text(replay: &mut Replay, out: &mut dyn Write) -> Result<(), ReplayError> {
-    let mut transcript = Transcript::new();
-    let session = replay.entry().session;
-    writeln!(out, "session {session}").map_err(ReplayError::Output)?;
-    for event in replay {
-        for told in transcript.tell(event?) {
-            if let Some(line) = line(&told) {
-                writeln!(out, "{} {line}", rfc3339(told.at)).map_err(ReplayError::Output)?;
-            }
+/// Writes lines with their times. Per replay.
+pub(super) struct Timeline;
+
+impl Timeline {
+    pub(super) fn tell(&self, told: &Told, out: &mut String) {
+        if let Some(line) = line(told) {
+            // Writing to a string cannot fail, here and below.
+            let _ = writeln!(out, "{} {line}", rfc3339(told.at));
         }
     }
-    Ok(())
 }
 
 /// One message; `None` for those that only a program wants to see.
@@ -58,7 +50,6 @@ fn line(told: &Told) -> Option<String> {
             line.push_str("= interrupted: the record ends here, and the session never ended");
         }
         Fact::Missing { records } => {
-            // Writing to a string cannot fail, here and below.
             let _ = write!(line, "= {records} records are missing here");
         }
         Fact::Unreadable { kind, reason } => {
@@ -71,7 +62,7 @@ fn line(told: &Told) -> Option<String> {
     Some(line)
 }
 
-fn started(line: &mut String, start: &SessionStart) {
+pub(super) fn started(line: &mut String, start: &SessionStart) {
     line.push_str("= ");
     one_line(line, &start.principal.name);
     line.push_str(" (");
@@ -97,7 +88,7 @@ fn started(line: &mut String, start: &SessionStart) {
     }
 }
 
-fn ended(line: &mut String, end: &SessionEnd) {
+pub(super) fn ended(line: &mut String, end: &SessionEnd) {
     totals(line, end);
     if end.counters.foreshadowed > 0 {
         let _ = write!(
@@ -250,7 +241,7 @@ fn reply(line: &mut String, reply: &Reply) -> Option<()> {
     Some(())
 }
 
-fn error(line: &mut String, fields: &[(&'static str, ShownValue)]) {
+pub(super) fn error(line: &mut String, fields: &[(&'static str, ShownValue)]) {
     let field = |wanted| {
         fields
             .iter()
@@ -328,6 +319,6 @@ fn raw(line: &mut String, bytes: &[u8]) {
     }
 }
 
-fn one_line(line: &mut String, text: &str) {
+pub(super) fn one_line(line: &mut String, text: &str) {
     escape(line, text, LineFeeds::Escaped);
 }

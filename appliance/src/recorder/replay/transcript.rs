@@ -4,16 +4,20 @@
 //! protocol are shown as they are. What cannot be decoded is said to be so and shown as bytes:
 //! a recording is evidence, and nothing of it may disappear because it is strange.
 
+use std::borrow::Cow;
+
 use codecs::Limits;
-use codecs::postgres::backend::{Backend, ErrorFields, field};
-use codecs::postgres::frontend::{FrontendPiece, Target};
+use codecs::postgres::backend::{Backend, BackendEvent, ErrorFields, field};
+use codecs::postgres::frontend::{Format, FrontendPiece, Target};
+use codecs::postgres::pipeline::{Origin, Pipeline, Reply as PipelineReply, Request};
 use codecs::postgres::{
     BackendDecoder, BackendPiece, Frontend, FrontendDecoder, TransactionStatus,
 };
 
+use super::escape::hex;
 use super::{Event, EventKind, RecordedCommand};
 use crate::recorder::format::{
-    ApprovalNote, CommandKind, RecordError, RecordedDecision, SessionEnd, SessionStart,
+    ApprovalNote, CommandKind, RecordError, RecordKind, RecordedDecision, SessionEnd, SessionStart,
 };
 
 /// Longest message that is put together to be shown; longer rows and COPY data are shown in the
@@ -26,6 +30,8 @@ pub struct Told {
     /// Microseconds since 1970.
     pub at: u64,
     pub sequence: u64,
+    /// Which message of the agent this is, or answers. A reply that answers none of them, such as
+    /// a notice, has the last one that was sent before it.
     pub number: u64,
     pub fact: Fact,
 }
@@ -72,6 +78,24 @@ impl ShownValue {
     fn of(bytes: &[u8]) -> Self {
         Self::new(Some(bytes))
     }
+
+    /// The bytes as recorded; none for NULL.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Null => &[],
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// Text, with bytes as hexadecimal digits. Not escaped.
+    pub(super) fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Null => Cow::Borrowed("NULL"),
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Bytes(bytes) => Cow::Owned(format!("\\x{}", hex(bytes))),
+        }
+    }
 }
 
 /// A message of the agent.
@@ -89,6 +113,10 @@ pub enum Said {
         portal: ShownValue,
         statement: ShownValue,
         values: Vec<ShownValue>,
+        /// None (all are text), one for all, or one for each.
+        formats: Vec<Format>,
+        /// The same for the columns of the result, as the agent wants them.
+        result_formats: Vec<Format>,
     },
     Describe {
         statement: bool,
@@ -163,6 +191,7 @@ pub struct ShownColumn {
     pub type_oid: u32,
     pub table: u32,
     pub attribute: i16,
+    pub format: Format,
 }
 
 /// Turns the events of one session into what there is to show. Per replay.
@@ -181,6 +210,10 @@ struct PostgresCodec {
     /// Knows where in a long CopyData the stream is.
     copy_in: FrontendDecoder,
     backend: BackendDecoder,
+    /// Which message a reply answers. None once that is lost.
+    pairing: Option<Pipeline<u64>>,
+    /// What the last piece of a reply in pieces answers.
+    answers: Option<u64>,
     /// Replies that are not complete yet.
     unread: Vec<u8>,
     /// A reply did not decode: the rest of the stream has no known boundaries.
@@ -209,9 +242,17 @@ impl Transcript {
         } = event;
         let facts = match what {
             EventKind::Response { wire, .. } => {
-                self.replies(&wire).into_iter().map(Fact::Reply).collect()
+                let replies = self.replies(&wire).into_iter();
+                return replies
+                    .map(|(answers, reply)| Told {
+                        at,
+                        sequence,
+                        number: answers.unwrap_or(number),
+                        fact: Fact::Reply(reply),
+                    })
+                    .collect();
             }
-            EventKind::Command(command) => vec![self.command(command)],
+            EventKind::Command(command) => vec![self.command(number, command)],
             EventKind::Started(start) => {
                 if start.protocol == "postgres" {
                     self.codec = Codec::Postgres(Box::new(PostgresCodec::new()));
@@ -222,6 +263,10 @@ impl Transcript {
             EventKind::Approval(note) => vec![Fact::Approval(note)],
             EventKind::Interrupted => self.cut_off(false, Fact::Interrupted),
             EventKind::Missing { records } => self.cut_off(true, Fact::Missing { records }),
+            // A kind that a later version brought is stepped over: it holds no bytes of the wire.
+            EventKind::Unreadable { kind, reason } if RecordKind::from_code(kind).is_none() => {
+                vec![Fact::Unreadable { kind, reason }]
+            }
             EventKind::Unreadable { kind, reason } => {
                 self.cut_off(true, Fact::Unreadable { kind, reason })
             }
@@ -244,6 +289,7 @@ impl Transcript {
         if let Codec::Postgres(codec) = &mut self.codec {
             if is_hole {
                 codec.is_lost = true;
+                codec.pairing = None;
                 codec.copy_in = ready_decoder(codec.limits);
             }
             let unread = std::mem::take(&mut codec.unread);
@@ -255,7 +301,7 @@ impl Transcript {
         facts
     }
 
-    fn command(&mut self, command: RecordedCommand) -> Fact {
+    fn command(&mut self, number: u64, command: RecordedCommand) -> Fact {
         let is_whole = command.is_whole();
         let RecordedCommand {
             kind,
@@ -270,7 +316,7 @@ impl Transcript {
                     if cuts > 0 {
                         repair_length(&mut wire);
                     }
-                    codec.said(kind, &wire)
+                    codec.said(kind, number, &wire)
                 }
                 Codec::Postgres(_) | Codec::Raw => Said::Raw(wire),
             }
@@ -288,9 +334,10 @@ impl Transcript {
         }
     }
 
-    fn replies(&mut self, wire: &[u8]) -> Vec<Reply> {
+    /// What was replied, and to which message, where that is known.
+    fn replies(&mut self, wire: &[u8]) -> Vec<(Option<u64>, Reply)> {
         match &mut self.codec {
-            Codec::Raw => vec![Reply::Raw(wire.to_vec())],
+            Codec::Raw => vec![(None, Reply::Raw(wire.to_vec()))],
             Codec::Postgres(codec) => codec.replies(wire),
         }
     }
@@ -319,6 +366,8 @@ impl PostgresCodec {
             limits,
             copy_in: ready_decoder(limits),
             backend: BackendDecoder::new(limits),
+            pairing: Some(Pipeline::new(TransactionStatus::Idle)),
+            answers: None,
             unread: Vec::new(),
             is_lost: false,
         }
@@ -326,7 +375,7 @@ impl PostgresCodec {
 
     /// Every message but COPY data is read on its own, so that confusion about one cannot hide
     /// another.
-    fn said(&mut self, kind: CommandKind, wire: &[u8]) -> Said {
+    fn said(&mut self, kind: CommandKind, number: u64, wire: &[u8]) -> Said {
         let mut fresh;
         let decoder = if kind == CommandKind::CopyData {
             &mut self.copy_in
@@ -335,14 +384,29 @@ impl PostgresCodec {
             &mut fresh
         };
         match decoder.decode(wire) {
-            Ok(Some(piece)) if piece.wire().len() == wire.len() => said(&piece),
+            Ok(Some(piece)) if piece.wire().len() == wire.len() => {
+                let request = match &piece {
+                    FrontendPiece::Message(decoded) => decoded.message.request(),
+                    FrontendPiece::Announced(_) => None,
+                    FrontendPiece::Fragment(_) => Some(Request::CopyData),
+                };
+                if let Some(request) = request {
+                    let pairing = self.pairing.as_mut();
+                    let noted =
+                        pairing.map(|it| it.handle_frontend(request, Origin::Client, number));
+                    if matches!(noted, Some(Err(_))) {
+                        self.pairing = None;
+                    }
+                }
+                said(&piece)
+            }
             Ok(_) | Err(_) => Said::Raw(wire.to_vec()),
         }
     }
 
-    fn replies(&mut self, wire: &[u8]) -> Vec<Reply> {
+    fn replies(&mut self, wire: &[u8]) -> Vec<(Option<u64>, Reply)> {
         if self.is_lost {
-            return vec![Reply::Raw(wire.to_vec())];
+            return vec![(None, Reply::Raw(wire.to_vec()))];
         }
         let mut replies = Vec::new();
         let mut input = std::mem::take(&mut self.unread);
@@ -352,18 +416,42 @@ impl PostgresCodec {
             match self.backend.decode(rest) {
                 Ok(Some(piece)) => {
                     rest = rest.get(piece.wire().len()..).unwrap_or_default();
-                    replies.push(reply(&piece));
+                    if let Some(event) = piece.event() {
+                        self.answers = answered(&mut self.pairing, event);
+                    }
+                    replies.push((self.answers, reply(&piece)));
                 }
                 Ok(None) => break,
                 Err(_) => {
                     self.is_lost = true;
-                    replies.push(Reply::Raw(rest.to_vec()));
+                    replies.push((None, Reply::Raw(rest.to_vec())));
                     rest = &[];
                 }
             }
         }
         self.unread = rest.to_vec();
         replies
+    }
+}
+
+/// The message that a reply with this `event` answers.
+///
+/// The last words of a login answer nothing that is recorded. Where a reply is unexplained there is
+/// no telling, until the server is ready for the next command.
+fn answered(pairing: &mut Option<Pipeline<u64>>, event: BackendEvent) -> Option<u64> {
+    let answer = pairing.as_mut().map(|it| it.handle_backend(event));
+    match (answer, event) {
+        (Some(Ok(PipelineReply::Answer(answer))), _) => Some(answer.tag),
+        (Some(Ok(PipelineReply::Asynchronous | PipelineReply::Fatal(_))), _) => None,
+        (Some(Err(_)) | None, BackendEvent::ReadyForQuery(status)) => {
+            *pairing = Some(Pipeline::new(status));
+            None
+        }
+        (Some(Err(_)), _) => {
+            *pairing = None;
+            None
+        }
+        (None, _) => None,
     }
 }
 
@@ -395,6 +483,8 @@ fn said(piece: &FrontendPiece<'_>) -> Said {
             portal: ShownValue::of(bind.portal),
             statement: ShownValue::of(bind.statement),
             values: bind.values.iter().map(ShownValue::new).collect(),
+            formats: bind.formats.iter().collect(),
+            result_formats: bind.result_formats.iter().collect(),
         },
         Frontend::Describe(describe) => Said::Describe {
             statement: describe.target == Target::Statement,
@@ -443,6 +533,7 @@ fn reply(piece: &BackendPiece<'_>) -> Reply {
                     type_oid: column.type_oid,
                     table: column.table,
                     attribute: column.attribute,
+                    format: column.format,
                 })
                 .collect(),
         ),

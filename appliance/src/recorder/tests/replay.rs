@@ -2,7 +2,7 @@
 
 use codecs::postgres::backend::{Report, Severity, SqlState};
 
-use super::super::replay::{write_json, write_text};
+use super::super::replay::{ReplayForm, write};
 use super::*;
 
 /// Records what `script` does, and returns the replay as text and as JSON, without times and ids.
@@ -24,7 +24,7 @@ fn check_replay(script: impl FnOnce(&mut Recorder), text: &str, json: &[&str]) {
         .unwrap()
     };
     let mut out = Vec::new();
-    write_text(&mut open(), &mut out).unwrap();
+    write(&mut open(), ReplayForm::Text, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
     let mut lines = shown.lines();
     assert_eq!(lines.next(), Some(format!("session {session}").as_str()));
@@ -44,7 +44,7 @@ fn check_replay(script: impl FnOnce(&mut Recorder), text: &str, json: &[&str]) {
     assert_eq!(body.join("\n"), text);
 
     let mut out = Vec::new();
-    write_json(&mut open(), &mut out).unwrap();
+    write(&mut open(), ReplayForm::Json, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
     let objects: Vec<serde_json::Value> = shown
         .lines()
@@ -359,7 +359,7 @@ fn secrets_are_cut_before_they_reach_the_ring() {
     )
     .unwrap();
     let mut out = Vec::new();
-    write_text(&mut replay, &mut out).unwrap();
+    write(&mut replay, ReplayForm::Text, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = shown.lines().skip(2).map(|line| &line[28..]).collect();
     let expected = [
