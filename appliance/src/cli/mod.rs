@@ -12,6 +12,7 @@ mod serve;
 mod sessions;
 mod table;
 mod token;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -95,6 +96,8 @@ enum Command {
     Replay(sessions::Replay),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
+    /// Show how the running appliance does, again and again
+    Top(top::Top),
 }
 
 /// Why a command did not do what was asked.
@@ -147,6 +150,7 @@ pub fn run(
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
         Command::Status(options) => running::status(&environment, &options),
+        Command::Top(top) => top.run(&environment),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,13 @@
 //! Commands that ask the running appliance about itself.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::table::table;
 use super::{Failure, client, print, time, warn};
 use crate::config::Environment;
-use crate::control::{ReloadReport, Status, paths};
+use crate::control::{Health, ReloadReport, Status, paths};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
@@ -27,12 +29,24 @@ pub(super) fn reload(environment: &Environment) -> Result<(), Failure> {
 }
 
 pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Result<(), Failure> {
-    let status: Status = client(environment)?.get(paths::STATUS)?;
+    let client = client(environment)?;
+    let status: Status = client.get(paths::STATUS)?;
+    let health: Health = client.get(paths::HEALTH)?;
     if options.json {
-        let json = serde_json::to_string_pretty(&status).map_err(std::io::Error::from)?;
+        let both = serde_json::json!({ "status": status, "health": health });
+        let json = serde_json::to_string_pretty(&both).map_err(std::io::Error::from)?;
         print(&format!("{json}\n"))?;
         return Ok(());
     }
+    let sessions: u64 = health.shards.iter().map(|shard| shard.sessions).sum();
+    let lag: u64 = health
+        .shards
+        .iter()
+        .map(|shard| shard.journal_lag_bytes)
+        .sum();
+    let policy_age = Duration::from_secs(health.policy_age_seconds);
+    let pools = health.pools.iter().filter(|pool| pool.failing);
+    let failing: Vec<&str> = pools.map(|pool| pool.target.as_str()).collect();
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rows = [
         row("version", status.version),
@@ -49,6 +63,28 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
         row(
             "draining",
             if status.draining { "yes" } else { "no" }.to_owned(),
+        ),
+        row(
+            "ready",
+            if health.ready {
+                "yes".to_owned()
+            } else {
+                format!("no: {}", health.problems.join("; "))
+            },
+        ),
+        row("sessions", sessions.to_string()),
+        row("journal lag", format!("{lag} bytes")),
+        row(
+            "policy",
+            format!("in force for {}", humantime::format_duration(policy_age)),
+        ),
+        row(
+            "failing",
+            if failing.is_empty() {
+                "none".to_owned()
+            } else {
+                failing.join(", ")
+            },
         ),
     ];
     print(&table(&[], &rows))?;

@@ -101,10 +101,6 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let keys = Published::new(Arc::new(RemoteKeys::none()));
     let (key_refresh, key_questions) = runtime::mailbox(QUESTIONS_MAX);
     let key_refresh = KeyRefresh::new(key_refresh);
-    let drain = {
-        let directory = directory.clone();
-        Box::new(move |deadline| directory.drain(deadline))
-    };
     let (approvals, inbox) = approvals::channel();
     let plane = Plane {
         environment,
@@ -116,11 +112,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         builtin_issuer,
         certificate_fingerprint: certificate_fingerprint.clone(),
         listeners: listeners.clone(),
-        shards,
-        drain,
+        directory: directory.clone(),
         recorder: journal.handle().clone(),
         revocations: Arc::clone(&revocations),
-        directory: directory.clone(),
     };
     let asked = FromShards {
         approvals: inbox,

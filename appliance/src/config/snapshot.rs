@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime::{Keepalive, ListenAddress, SocketFile};
 use rustls::ServerConfig;
@@ -24,6 +24,8 @@ use crate::upstream::TargetSettings;
 pub struct Snapshot {
     /// Differs from that of every other snapshot of this process, and grows.
     pub generation: u64,
+    /// When it was found right.
+    pub in_force_since: Instant,
     pub limits: Limits,
     pub tls: Arc<ServerConfig>,
     pub authenticators: Authenticators,

@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod database;
 mod issuers;
+mod observe;
 mod peer;
 mod plane;
 mod recordings;
@@ -17,12 +18,13 @@ mod server;
 mod socket;
 
 pub use api::{
-    Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi, paths,
+    Health, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi,
+    paths,
 };
 pub use client::{AdminClient, AdminError};
 pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use issuers::kept as kept_keys;
-pub use plane::{ControlThread, Drain, FromShards, Plane, start};
+pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
 use super::issuers::Keeper;
+use super::observe::Observer;
 use super::revocations::Revocations;
 use super::socket::AdminSocket;
 use super::{api, server};
@@ -34,10 +35,6 @@ const TELL_ATTEMPTS: usize = 20;
 /// How often revocations that are over are forgotten. They hold no longer in any case.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells every shard to stop accepting and to end what still runs at the deadline; gives back how
-/// many could not be told.
-pub type Drain = Box<dyn Fn(Instant) -> usize + Send>;
-
 /// What the control plane starts with.
 pub struct Plane {
     pub environment: Environment,
@@ -51,12 +48,10 @@ pub struct Plane {
     pub certificate_fingerprint: String,
     /// As bound, with the ports that the kernel chose.
     pub listeners: Vec<String>,
-    pub shards: usize,
-    pub drain: Drain,
+    /// How the shards are reached.
+    pub directory: Directory,
     pub recorder: JournalHandle,
     pub revocations: Arc<Revocations>,
-    /// How shards are reached.
-    pub directory: Directory,
 }
 
 impl Plane {
@@ -123,6 +118,12 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
                     cookies: Arc::new(NoCookies),
                     recorder: plane.recorder.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
+                    observer: Observer {
+                        directory: plane.directory.clone(),
+                        snapshot: plane.snapshot.clone(),
+                        recorder: plane.recorder.clone(),
+                        started: runtime::now(),
+                    },
                 };
                 tokio::spawn(async move {
                     if let Err(error) = server::serve(listener, api::router(shared)).await {
@@ -288,7 +289,7 @@ impl Running {
         );
         let deadline = runtime::now() + wait;
         for _ in 0..TELL_ATTEMPTS {
-            if (self.plane.drain)(deadline) == 0 {
+            if self.plane.directory.drain(deadline) == 0 {
                 return;
             }
             tokio::time::sleep(TELL_AGAIN).await;
@@ -302,7 +303,7 @@ impl Running {
             pid: std::process::id(),
             started: self.started,
             generation: self.plane.snapshot.load().generation,
-            shards: self.plane.shards,
+            shards: self.plane.directory.shards(),
             listeners: self.plane.listeners.clone(),
             state_directory: self.plane.startup.state.path().to_owned(),
             certificate_fingerprint: self.plane.certificate_fingerprint.clone(),

@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use runtime::{ListenAddress, Receiver, ReplyReceiver, ReplySender, Sender, ShardId, TrySendError};
@@ -54,6 +55,7 @@ pub enum ToShard {
 #[derive(Clone)]
 pub struct Directory {
     shards: Vec<Sender<ToShard>>,
+    draining: Arc<AtomicBool>,
 }
 
 /// What one shard starts with.
@@ -149,7 +151,10 @@ impl Seats {
                 addresses,
                 _files: files,
             },
-            Directory { shards: senders },
+            Directory {
+                shards: senders,
+                draining: Arc::default(),
+            },
         ))
     }
 
@@ -195,8 +200,14 @@ impl Directory {
         self.shards.iter().map(ask).collect()
     }
 
+    /// Whether the shards were asked to drain.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Asks every shard to drain until `deadline`. Returns how many could not be told.
     pub fn drain(&self, deadline: Instant) -> usize {
+        self.draining.store(true, Ordering::Relaxed);
         let told =
             |mailbox: &Sender<ToShard>| mailbox.try_send(ToShard::Drain { deadline }).is_ok();
         self.shards.iter().filter(|mailbox| !told(mailbox)).count()

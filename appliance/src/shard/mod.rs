@@ -332,6 +332,7 @@ impl Shard {
         ShardObservation {
             counts: self.metrics.counts(),
             sessions: count(self.sessions.alive()),
+            panics: runtime::panics_contained(),
             masked_columns,
             masked_values,
             ring_used,

@@ -38,6 +38,7 @@ mod e2e_login;
 mod e2e_masking;
 mod e2e_metadata;
 mod e2e_negotiation;
+mod e2e_observe;
 mod e2e_path;
 mod e2e_proxy_protocol;
 mod e2e_recording;

@@ -206,6 +206,7 @@ fn resolve(
     let roles = roles(&written, &policy, issuers.builtin.as_ref());
     let snapshot = Snapshot {
         generation,
+        in_force_since: runtime::now(),
         limits,
         tls,
         authenticators: Authenticators::new(generation, issuers.accepted),

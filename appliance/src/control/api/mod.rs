@@ -6,6 +6,7 @@
 mod appliance;
 mod caller;
 mod error;
+mod health;
 mod openapi;
 mod routes;
 mod sessions;
@@ -24,12 +25,14 @@ use tokio::sync::{mpsc, oneshot};
 pub use appliance::{ReloadReport, Status};
 pub(super) use caller::{CookieSessions, Door, NoCookies};
 pub use error::Refused;
+pub use health::Health;
 pub use openapi::document;
 pub use routes::paths;
 pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 
 use self::error::unavailable;
+use super::observe::Observer;
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::{JournalHandle, RecordingSettings};
@@ -81,6 +84,7 @@ pub(super) struct Shared {
     pub(super) key_refresh: KeyRefresh,
     pub(super) recorder: JournalHandle,
     pub(super) recording: Arc<RecordingSettings>,
+    pub(super) observer: Observer,
     /// Who is logged in at the console.
     pub(super) cookies: Arc<dyn CookieSessions>,
 }

@@ -12,7 +12,7 @@ use utoipa::openapi::path::{HttpMethod, Operation};
 use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
-use super::{Shared, appliance, openapi, sessions, tokens, whoami};
+use super::{Shared, appliance, health, openapi, sessions, tokens, whoami};
 
 /// Where things are.
 pub mod paths {
@@ -22,6 +22,8 @@ pub mod paths {
     pub const SESSIONS: &str = "/v1/sessions";
     /// Events of one session; `{id}` is its id or the beginning of it.
     pub const EVENTS: &str = "/v1/sessions/{id}/events";
+    pub const HEALTH: &str = "/v1/health";
+    pub const METRICS: &str = "/v1/metrics";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
     /// The OpenAPI document.
@@ -103,6 +105,8 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::get::<openapi::__path_openapi>(paths::OPENAPI, VIEWER, || get(openapi::openapi)),
         Route::get::<whoami::__path_whoami>(paths::WHOAMI, Access::Known, || get(whoami::whoami)),
         Route::get::<appliance::__path_status>(paths::STATUS, VIEWER, || get(appliance::status)),
+        Route::get::<health::__path_health>(paths::HEALTH, VIEWER, || get(health::health)),
+        Route::get::<health::__path_metrics>(paths::METRICS, VIEWER, || get(health::metrics)),
         Route::post::<appliance::__path_reload>(paths::RELOAD, ADMIN, || post(appliance::reload)),
         Route::post::<tokens::__path_make_token>(paths::TOKENS, Access::Operator, || post(tokens::make_token)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),

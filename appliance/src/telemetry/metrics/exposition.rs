@@ -26,8 +26,6 @@ pub struct Observation {
     /// How long it has been in force.
     pub policy_age: Duration,
     pub uptime: Duration,
-    /// Panics that ended one connection each.
-    pub panics: u64,
     pub draining: bool,
     /// What other parts of the control plane count: a name, its help, and a value.
     pub gauges: Vec<(&'static str, &'static str, f64)>,
@@ -38,6 +36,8 @@ pub struct Observation {
 pub struct ShardObservation {
     pub counts: ShardCounts,
     pub sessions: u64,
+    /// Panics that ended one connection each.
+    pub panics: u64,
     /// Values that masks have changed: by column, and found by their form.
     pub masked_columns: u64,
     pub masked_values: u64,
@@ -83,7 +83,9 @@ pub fn expose(observation: Observation) -> String {
 type Labels<'l> = Vec<(&'static str, &'l str)>;
 
 impl Observation {
-    fn total(&self) -> ShardCounts {
+    /// What all shards that answered have counted.
+    #[must_use]
+    pub fn total(&self) -> ShardCounts {
         let mut total = ShardCounts::default();
         for shard in self.shards.iter().flatten() {
             total.add(&shard.counts);
@@ -158,14 +160,13 @@ impl Collector for Observation {
             "Rows that agents got, in sessions that have ended",
             [(vec![], total.rows)],
         )?;
-        let masked =
-            |of: fn(&ShardObservation) -> u64| answering().map(|(_, shard)| of(shard)).sum();
+        let sum = |of: fn(&ShardObservation) -> u64| answering().map(|(_, shard)| of(shard)).sum();
         out.counters(
             "sallyport_masked_values",
             "Values that masks changed, by what found them",
             [
-                (vec![("by", "column")], masked(|shard| shard.masked_columns)),
-                (vec![("by", "form")], masked(|shard| shard.masked_values)),
+                (vec![("by", "column")], sum(|shard| shard.masked_columns)),
+                (vec![("by", "form")], sum(|shard| shard.masked_values)),
             ],
         )?;
         out.histograms(
@@ -264,7 +265,7 @@ impl Collector for Observation {
         out.counters(
             "sallyport_panics",
             "Connections that a panic ended",
-            [(vec![], self.panics)],
+            [(vec![], sum(|shard| shard.panics))],
         )?;
         for (name, help, value) in &self.gauges {
             out.gauges(name, help, [(vec![], *value)])?;
@@ -372,7 +373,6 @@ mod tests {
             generation: 7,
             policy_age: Duration::from_secs(90),
             uptime: Duration::from_secs(91),
-            panics: 0,
             draining: false,
             gauges: vec![("sallyport_approvals_pending", "Requests for approval", 4.0)],
         }
@@ -386,9 +386,9 @@ mod tests {
             "sallyport_shard_up{shard=\"1\"} 0.0",
             "sallyport_commands_total{kind=\"query\",verdict=\"refused\"} 1",
             "sallyport_refusals_total{reason=\"denied\",rule=\"no \\\"drop\\\"\\n\"} 1",
-            "sallyport_phase_seconds_bucket{le=\"0.0025\",protocol=\"postgres\",phase=\"answer\"} 0",
-            "sallyport_phase_seconds_bucket{le=\"0.005\",protocol=\"postgres\",phase=\"answer\"} 1",
-            "sallyport_phase_seconds_bucket{le=\"+Inf\",protocol=\"postgres\",phase=\"answer\"} 1",
+            "sallyport_phase_seconds_bucket{protocol=\"postgres\",phase=\"answer\",le=\"0.0025\"} 0",
+            "sallyport_phase_seconds_bucket{protocol=\"postgres\",phase=\"answer\",le=\"0.005\"} 1",
+            "sallyport_phase_seconds_bucket{protocol=\"postgres\",phase=\"answer\",le=\"+Inf\"} 1",
             "sallyport_pool_connections{shard=\"0\",target=\"orders\"} 3.0",
             "sallyport_configuration_generation 7.0",
             "sallyport_approvals_pending 4.0",

@@ -1,0 +1,85 @@
+//! What the process is like at one moment: asked of every shard, the journal and the control plane.
+
+use std::time::{Duration, Instant};
+
+use runtime::{Published, ShardId};
+
+use crate::config::Snapshot;
+use crate::recorder::JournalHandle;
+use crate::shard::mailbox::{Directory, ToShard};
+use crate::telemetry::metrics::{JournalObservation, Observation, ShardObservation};
+
+/// How long a shard may take to say how it is. It answers between two turns, in microseconds; one
+/// that does not is stuck, and whoever asks wants to know that and not to wait.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Asks. Clones ask the same process.
+#[derive(Clone)]
+pub(super) struct Observer {
+    pub(super) directory: Directory,
+    pub(super) snapshot: Published<Snapshot>,
+    pub(super) recorder: JournalHandle,
+    pub(super) started: Instant,
+}
+
+/// Why the process should get no new sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotReady {
+    #[error("shard {number} does not answer")]
+    ShardSilent { number: usize },
+    #[error("what is recorded cannot reach the disk")]
+    Journal,
+    #[error("it was told to stop")]
+    Draining,
+}
+
+impl Observer {
+    /// What there is to be seen. Takes as long as the slowest shard, and [`ANSWER_DEADLINE`] at most.
+    pub(super) async fn observe(&self) -> Observation {
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = (0..self.directory.shards())
+            .map(|number| {
+                let (reply, answer) = runtime::reply();
+                let shard = u16::try_from(number).map(ShardId).ok()?;
+                let told = self.directory.send(shard, ToShard::Observe { reply });
+                told.ok().map(|()| answer)
+            })
+            .collect();
+        let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        let mut shards: Vec<Option<ShardObservation>> = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answered = match answer {
+                Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok(),
+                None => None,
+            };
+            shards.push(answered.flatten());
+        }
+        let journal = self.recorder.status();
+        let snapshot = self.snapshot.load();
+        Observation {
+            shards,
+            journal: JournalObservation {
+                in_trouble: journal.trouble.is_some(),
+                alarms: journal.alarms,
+                commits: journal.commits,
+                committed_bytes: journal.committed_bytes,
+            },
+            generation: snapshot.generation,
+            policy_age: snapshot.in_force_since.elapsed(),
+            uptime: self.started.elapsed(),
+            draining: self.directory.is_draining(),
+            gauges: Vec::new(),
+        }
+    }
+}
+
+/// All that stands against new sessions.
+pub(super) fn not_ready(observation: &Observation) -> Vec<NotReady> {
+    let silent = observation.shards.iter().enumerate();
+    let silent = silent
+        .filter(|(_, shard)| shard.is_none())
+        .map(|(number, _)| NotReady::ShardSilent { number });
+    let journal = observation.journal.in_trouble.then_some(NotReady::Journal);
+    let draining = observation.draining.then_some(NotReady::Draining);
+    silent.chain(journal).chain(draining).collect()
+}
