@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::api::{Refused, paths};
 use super::recordings::{SessionLine, SessionsWanted, media_type};
+use crate::config::Secret;
 use crate::recorder::replay::ReplayForm;
 
 /// How long the appliance may take to answer. A reload reads every file and compiles all rules.
@@ -29,6 +30,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub struct AdminClient {
     socket: PathBuf,
     runtime: Runtime,
+    /// Of the person who asks; without one it is the operator alone.
+    token: Option<Secret>,
 }
 
 /// Why there is no answer, or not the one that was asked for.
@@ -54,6 +57,8 @@ pub enum AdminError {
         status: StatusCode,
         refused: Refused,
     },
+    #[error("what was given as a token is none")]
+    NotAToken,
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
     #[error("this process could not start a client")]
@@ -73,7 +78,15 @@ impl AdminClient {
         Ok(Self {
             socket: socket.to_owned(),
             runtime,
+            token: None,
         })
+    }
+
+    /// The same, asking as the person whom `token` proves.
+    #[must_use]
+    pub fn with_token(mut self, token: Secret) -> Self {
+        self.token = Some(token);
+        self
     }
 
     /// `GET`, answered in JSON.
@@ -178,6 +191,10 @@ impl AdminClient {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Its errors reach the sender too.
         tokio::spawn(connection);
+        let request = match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, bearer(token)?),
+            None => request,
+        };
         let request = request
             .header(header::HOST, "sallyport")
             .header(header::CONTENT_TYPE, "application/json")
@@ -200,6 +217,14 @@ impl AdminClient {
             AdminError::Connect { socket, source }
         }
     }
+}
+
+/// The header's value; nothing prints it.
+fn bearer(token: &Secret) -> Result<HeaderValue, AdminError> {
+    let text = [b"Bearer ", token.expose().trim_ascii()].concat();
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| AdminError::NotAToken)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, AdminError>>) -> Result<T, AdminError> {

@@ -6,7 +6,9 @@
 mod api;
 mod body;
 mod client;
+mod console;
 mod database;
+pub mod explanation;
 mod issuers;
 mod observe;
 mod peer;
@@ -22,6 +24,7 @@ pub use api::{
     paths,
 };
 pub use client::{AdminClient, AdminError};
+pub use console::ConsoleLink;
 pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use issuers::kept as kept_keys;
 pub use plane::{ControlThread, FromShards, Plane, start};

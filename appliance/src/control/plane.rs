@@ -9,7 +9,8 @@ use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Asked, NoCookies, NoToken, ReloadReport, Shared, Status};
+use super::api::{Asked, NoToken, ReloadReport, Shared, Status};
+use super::console::{self, Console};
 use super::issuers::Keeper;
 use super::observe::Observer;
 use super::revocations::Revocations;
@@ -104,6 +105,7 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
         plane.startup.state.clone(),
         &plane.snapshot.load().authenticators,
     );
+    let console = Arc::new(Console::new());
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
@@ -115,7 +117,8 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
                     snapshot: plane.snapshot.clone(),
                     keys: plane.keys.clone(),
                     key_refresh: plane.key_refresh.clone(),
-                    cookies: Arc::new(NoCookies),
+                    cookies: console.clone(),
+                    console,
                     recorder: plane.recorder.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
                     observer: Observer {
@@ -125,6 +128,7 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
                         started: runtime::now(),
                     },
                 };
+                tokio::spawn(console::attend(shared.clone()));
                 tokio::spawn(async move {
                     if let Err(error) = server::serve(listener, api::router(shared)).await {
                         tracing::error!(%error, "the admin socket is not served");

@@ -280,6 +280,19 @@ pub fn prove_anew(
     Ok(Proven { principal })
 }
 
+/// The principal of a token with these claims, were it genuine: for explanations. It proves nothing,
+/// and so it is no `Proven`.
+///
+/// # Errors
+/// The text is neither a JSON object nor a token, or its claims name nobody.
+pub fn suppose(authenticators: &Authenticators, claims: &[u8]) -> Result<Principal, ProofFailure> {
+    if claims.len() > TOKEN_BYTES_MAX {
+        let bytes = claims.len();
+        return Err(ProofFailure::TokenTooLong { bytes });
+    }
+    token::suppose(authenticators, claims)
+}
+
 /// The token of a claim that is short enough to be looked at, and how it came.
 fn presented(claim: Claim<'_>) -> Result<(&[u8], Proof), ProofFailure> {
     let (token, proof) = match claim {

@@ -36,8 +36,8 @@ pub use fields::FieldError;
 pub use file::JournalError;
 pub use format::{
     ActorNote, ApprovalNote, ApprovalStep, CommandKind, Counters, DeciderNote, DecisionNote,
-    EffectNote, EndReason, ForeshadowNote, Note, PrincipalNote, RefusedLogin, SessionStart,
-    Verdict,
+    EffectNote, EndReason, ForeshadowNote, Note, PrincipalNote, RecordedDecision, RefusedLogin,
+    SessionEnd, SessionStart, Verdict,
 };
 pub use index::CatalogueError;
 pub use recovery::RecoveryError;

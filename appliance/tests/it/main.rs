@@ -16,6 +16,7 @@
 
 mod admin;
 mod appliance;
+mod browser;
 mod certificates;
 mod clients;
 mod e2e_attack;

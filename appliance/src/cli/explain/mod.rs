@@ -9,12 +9,12 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use clap::Args;
-use policy::sql::postgres::{ProfileLimits, profile};
-use policy::{Client, Occasion, Operation, Principal, Proof, SearchPath, SessionContext, Target};
+use policy::{Client, Principal};
 
 use super::{Failure, print, warn};
 use crate::config::{self, Environment, Loaded, Secret, Writing};
 use crate::control;
+use crate::control::explanation::{Question, explain, somebody};
 use crate::identity::{self, Claim, ProofFailure, TOKEN_BYTES_MAX, TokenCache};
 
 #[derive(Debug, Args)]
@@ -63,40 +63,21 @@ impl Explain {
         let loaded = config::load(environment, Writing::Never, 0)?;
         let snapshot = &loaded.snapshot;
         let principal = self.principal(&loaded)?;
-        let destination = snapshot.targets.find(&self.target);
-        let target = match destination {
-            Some(destination) => destination.sought,
-            None => {
-                warn(&format!(
-                    "no target is called {}; nobody is let in there",
-                    self.target
-                ));
-                Target::named(self.target)
-            }
-        };
         let text = statement(self.sql).map_err(ExplainError::Statement)?;
-        let batch = profile(&text, &ProfileLimits::default());
-        let occasion = Occasion {
-            client: self.from,
-            unix_time: runtime::unix_time().as_secs(),
+        if snapshot.targets.find(&self.target).is_none() {
+            warn(&format!(
+                "no target is called {}; nobody is let in there",
+                self.target
+            ));
+        }
+        let question = Question {
+            principal: &principal,
+            target: &self.target,
+            from: self.from,
+            search_path: self.search_path.as_deref(),
+            text: &text,
         };
-        let admitted = snapshot.policy.admit(&principal, &target, occasion);
-        let session = SessionContext {
-            search_path: match &self.search_path {
-                Some(schemas) => SearchPath::Known(schemas),
-                None => SearchPath::Unknown,
-            },
-            read_only: admitted.is_ok_and(|permit| permit.read_only()),
-            catalogue: None,
-            unsettled: false,
-        };
-        let operation = Operation::Sql {
-            statements: &batch.statements,
-            session,
-        };
-        let explanation = snapshot
-            .policy
-            .explain(&principal, &target, occasion, &operation);
+        let explanation = explain(snapshot, &question);
         let text = if self.json {
             format!("{}\n", json::explanation(&principal, &explanation))
         } else {
@@ -117,16 +98,7 @@ impl Explain {
             let proven = identity::prove(authenticators, &remote, &cache, claim, now)?;
             return Ok(proven.principal().clone());
         }
-        Ok(Principal {
-            issuer: "none".to_owned(),
-            subject: "somebody".to_owned(),
-            name: "somebody".to_owned(),
-            groups: self.groups.clone().unwrap_or_default(),
-            delegation: Vec::new(),
-            token_id: None,
-            expires: u64::MAX,
-            proof: Proof::Password,
-        })
+        Ok(somebody(self.groups.clone().unwrap_or_default()))
     }
 }
 

@@ -23,8 +23,9 @@ use super::routes::Access;
 use crate::identity::remote::NEWER_KEYS;
 use crate::identity::{Claim, ProofFailure, Proven, prove_anew};
 
-/// The cookie of a console session.
-pub(in crate::control) const SESSION_COOKIE: &str = "sallyport_session";
+/// Said by the console's script when a page asks by itself for what it shows: nobody stays signed
+/// in by that.
+const BY_ITSELF_HEADER: &str = "sallyport-refresh";
 
 /// Carries the token against forged requests of a console session.
 pub(in crate::control) const CSRF_HEADER: &str = "x-csrf-token";
@@ -44,6 +45,24 @@ pub(in crate::control) enum Door {
         local: SocketAddr,
         tls: bool,
     },
+}
+
+impl Door {
+    /// The cookie of a console session: bound to this very host where there is TLS.
+    pub(in crate::control) fn session_cookie(self) -> &'static str {
+        if self.is_tls() {
+            "__Host-sallyport"
+        } else {
+            "sallyport"
+        }
+    }
+
+    pub(in crate::control) fn is_tls(self) -> bool {
+        match self {
+            Self::Socket(_) => false,
+            Self::Network { tls, .. } => tls,
+        }
+    }
 }
 
 /// Who asks. Either, both or none of the two.
@@ -79,7 +98,6 @@ pub(in crate::control) struct CookieSession {
 
 /// Who logged in at the console.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "the console's logins make them")]
 pub(in crate::control) enum SessionOf {
     /// With a token of theirs.
     Person(Proven),
@@ -90,17 +108,9 @@ pub(in crate::control) enum SessionOf {
 
 /// The console's sessions, as the API asks for them.
 pub(in crate::control) trait CookieSessions: Send + Sync {
-    /// The session that a cookie's value names, while it lasts. `now` is in seconds since 1970.
-    fn find(&self, cookie: &str, now: u64) -> Option<CookieSession>;
-}
-
-/// Nobody logs in where there is no console.
-pub(in crate::control) struct NoCookies;
-
-impl CookieSessions for NoCookies {
-    fn find(&self, _: &str, _: u64) -> Option<CookieSession> {
-        None
-    }
+    /// The session that a cookie's value names, while it lasts; `is_used` by a person and not by an
+    /// open page alone. `now` is in seconds since 1970.
+    fn find(&self, cookie: &str, is_used: bool, now: u64) -> Option<CookieSession>;
 }
 
 impl Caller {
@@ -114,7 +124,12 @@ impl Caller {
         self.operator
     }
 
-    fn is_nobody(&self) -> bool {
+    /// What the forms of the caller's console session bring back.
+    pub(in crate::control) fn csrf(&self) -> Option<&str> {
+        self.csrf.as_deref()
+    }
+
+    pub(in crate::control) fn is_nobody(&self) -> bool {
         self.operator.is_none() && self.person.is_none()
     }
 
@@ -219,8 +234,8 @@ async fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Call
         })?;
         caller.person = Some(person(shared, proven));
     } else if let Door::Network { .. } = door
-        && let Some(cookie) = cookie(headers)
-        && let Some(session) = shared.cookies.find(cookie, now())
+        && let Some(cookie) = cookie(headers, door.session_cookie())
+        && let Some(session) = shared.cookies.find(cookie, !is_by_itself(headers), now())
     {
         caller.csrf = Some(session.csrf);
         match session.of {
@@ -285,16 +300,24 @@ fn person(shared: &Shared, proven: Proven) -> Person {
     Person { proven, roles }
 }
 
-/// The value of the session cookie; none when it is there twice.
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// Whether a page that is left open asks, and nobody did anything.
+fn is_by_itself(headers: &HeaderMap) -> bool {
+    let is_stream = headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept == "text/event-stream");
+    is_stream || headers.contains_key(BY_ITSELF_HEADER)
+}
+
+/// The value of a cookie; none when it is there twice.
+pub(in crate::control) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let pairs = headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'));
     let mut ours = pairs.filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == SESSION_COOKIE).then_some(value)
+        let (found, value) = pair.trim().split_once('=')?;
+        (found == name).then_some(value)
     });
     match (ours.next(), ours.next()) {
         (Some(value), None) => Some(value),

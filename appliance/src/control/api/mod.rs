@@ -23,15 +23,18 @@ use runtime::Published;
 use tokio::sync::{mpsc, oneshot};
 
 pub use appliance::{ReloadReport, Status};
-pub(super) use caller::{CookieSessions, Door, NoCookies};
+pub(super) use caller::{Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie};
 pub use error::Refused;
+pub(super) use error::refused;
 pub use health::Health;
 pub use openapi::document;
+pub(super) use routes::Access;
 pub use routes::paths;
 pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 
 use self::error::unavailable;
+use super::console::{self, Console};
 use super::observe::Observer;
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
@@ -87,6 +90,7 @@ pub(super) struct Shared {
     pub(super) observer: Observer,
     /// Who is logged in at the console.
     pub(super) cookies: Arc<dyn CookieSessions>,
+    pub(super) console: Arc<Console>,
 }
 
 /// Serves the routes of the table and nothing else. Whoever accepts a connection puts its `Door`
@@ -102,6 +106,7 @@ pub(super) fn router(shared: Shared) -> Router {
             router.route(route.path, handler)
         });
     served
+        .merge(console::router())
         .fallback(routes::no_such_path)
         .method_not_allowed_fallback(routes::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -115,7 +120,7 @@ pub(super) fn router(shared: Shared) -> Router {
 
 impl Shared {
     /// Asks the control plane. The mailbox is bounded; a full one makes the asker wait its turn.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> Asked,
     ) -> Result<T, axum::response::Response> {
@@ -127,7 +132,7 @@ impl Shared {
     }
 
     /// Brings what was recorded just now within reach. Without it the answer is a little older.
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         if let Err(error) = self.recorder.flush(FLUSH_DEADLINE) {
             tracing::warn!(%error, "recordings are shown as of the last commit");
         }

@@ -6,6 +6,7 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder};
 
+use super::super::console::ConsoleLink;
 use super::super::recordings::SessionLine;
 use super::super::roles::Role;
 use super::routes::{self, Access, paths};
@@ -20,6 +21,7 @@ use super::{Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami};
                        docs/api.md says how."
     ),
     components(schemas(
+        ConsoleLink,
         Refused,
         ReloadReport,
         SessionLine,

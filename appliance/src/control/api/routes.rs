@@ -9,6 +9,7 @@ use axum::routing::{MethodRouter, get, post};
 use utoipa::Path;
 use utoipa::openapi::path::{HttpMethod, Operation};
 
+use super::super::console::links;
 use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
@@ -26,6 +27,8 @@ pub mod paths {
     pub const METRICS: &str = "/v1/metrics";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
+    /// Links that sign a browser in to the console.
+    pub const CONSOLE_LINKS: &str = "/v1/console/links";
     /// The OpenAPI document.
     pub const OPENAPI: &str = "/v1/openapi.json";
 }
@@ -108,6 +111,7 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::get::<health::__path_health>(paths::HEALTH, VIEWER, || get(health::health)),
         Route::get::<health::__path_metrics>(paths::METRICS, VIEWER, || get(health::metrics)),
         Route::post::<appliance::__path_reload>(paths::RELOAD, ADMIN, || post(appliance::reload)),
+        Route::post::<links::__path_make_link>(paths::CONSOLE_LINKS, Access::Operator, || post(links::make_link)),
         Route::post::<tokens::__path_make_token>(paths::TOKENS, Access::Operator, || post(tokens::make_token)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
         Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
