@@ -20,6 +20,7 @@ mod relay;
 
 pub mod approvals;
 
+pub mod archive;
 pub mod marking;
 pub mod recorder;
 

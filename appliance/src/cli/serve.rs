@@ -9,6 +9,7 @@ use runtime::{Published, ShardId, ShardsConfig};
 
 use super::{Failure, warn};
 use crate::approvals;
+use crate::archive::{Action, Actor, Trail, TrailError, Verb};
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{self, AdminSocket, DATABASE, Database, FromShards, Plane, Revocations};
@@ -35,6 +36,8 @@ pub(super) enum ServeError {
     Database(#[from] control::DatabaseError),
     #[error("the revocations cannot be read")]
     Revocations(#[from] crate::revocation::StoreError),
+    #[error("the trail cannot be written")]
+    Trail(#[from] TrailError),
     #[error(transparent)]
     Bind(#[from] shard::mailbox::BindError),
     #[error("the control thread cannot be started")]
@@ -91,6 +94,10 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         );
     }
 
+    let trail = Trail::open(&startup.recording.archive_directory).map_err(TrailError::from)?;
+    let version = env!("CARGO_PKG_VERSION");
+    trail.record(&Action::new(Actor::Appliance, Verb::Started, version))?;
+
     let shards = match startup.shards {
         Some(shards) => shards.get(),
         None => runtime::allowed_cpus().map_err(ServeError::Affinity)?.len(),
@@ -115,6 +122,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         directory: directory.clone(),
         recorder: journal.handle().clone(),
         revocations: Arc::clone(&revocations),
+        trail: trail.clone(),
     };
     let asked = FromShards {
         approvals: inbox,
@@ -137,8 +145,10 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         ready(&listeners, &certificate_fingerprint)
     });
     control.stop();
+    // What ended is on record even where the trail is not writable any more.
+    let stopped = trail.record(&Action::new(Actor::Appliance, Verb::Stopped, version));
     journal.stop()?;
-    ended
+    ended.and_then(|()| Ok(stopped?))
 }
 
 /// Runs the shards until they are drained.

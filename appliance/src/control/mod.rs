@@ -18,6 +18,7 @@ mod revocations;
 mod roles;
 mod server;
 mod socket;
+mod trail;
 
 pub use api::{
     Health, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi,

@@ -15,8 +15,9 @@ use super::issuers::Keeper;
 use super::observe::Observer;
 use super::revocations::Revocations;
 use super::socket::AdminSocket;
-use super::{api, server};
+use super::{api, server, trail};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
+use crate::archive::{Action, Actor, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
 use crate::identity::remote::RefreshWanted;
 use crate::identity::{BuiltinIssuer, KeyRefresh, MintedToken, RemoteKeys, TokenRequest};
@@ -53,6 +54,7 @@ pub struct Plane {
     pub directory: Directory,
     pub recorder: JournalHandle,
     pub revocations: Arc<Revocations>,
+    pub trail: Trail,
 }
 
 impl Plane {
@@ -120,6 +122,7 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
                     cookies: console.clone(),
                     console,
                     recorder: plane.recorder.clone(),
+                    trail: plane.trail.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
                     observer: Observer {
                         directory: plane.directory.clone(),
@@ -211,7 +214,7 @@ impl Running {
                 },
                 _ = signals.hangup.recv() => {
                     // What came of it is in the log already.
-                    let _ = self.reload().await;
+                    let _ = self.reload(Actor::Appliance).await;
                 }
                 _ = signals.terminate.recv() => self.drain().await,
                 _ = signals.interrupt.recv() => self.drain().await,
@@ -222,13 +225,15 @@ impl Running {
     /// Answers. An answer that nobody waits for any more is dropped.
     async fn answer(&mut self, question: Asked) {
         match question {
-            Asked::Token { wanted, uid, reply } => drop(reply.send(self.make_token(&wanted, uid))),
-            Asked::Reload { reply } => drop(reply.send(self.reload().await)),
+            Asked::Token { wanted, uid, reply } => {
+                drop(reply.send(self.make_token(&wanted, uid).await));
+            }
+            Asked::Reload { by, reply } => drop(reply.send(self.reload(by).await)),
             Asked::Status { reply } => drop(reply.send(self.status())),
         }
     }
 
-    fn make_token(&self, wanted: &TokenRequest, uid: u32) -> Result<MintedToken, NoToken> {
+    async fn make_token(&self, wanted: &TokenRequest, uid: u32) -> Result<MintedToken, NoToken> {
         let issuer = self
             .plane
             .builtin_issuer
@@ -239,6 +244,11 @@ impl Running {
             return Err(NoToken::GroupWithRole { group });
         }
         let made = issuer.mint(wanted, runtime::unix_time().as_secs())?;
+        let issued = Action::new(Actor::Operator { uid }, Verb::TokenIssued, &made.id)
+            .with("agent", &wanted.agent)
+            .with("groups", wanted.groups.join(","))
+            .with("expires", made.expires.to_string());
+        trail::record(&self.plane.trail, issued).await?;
         tracing::info!(
             token_id = made.id,
             agent = wanted.agent,
@@ -251,7 +261,7 @@ impl Running {
     }
 
     /// Reads the configuration again, and publishes it if all of it is right.
-    async fn reload(&mut self) -> Result<ReloadReport, Vec<String>> {
+    async fn reload(&mut self, by: Actor) -> Result<ReloadReport, Vec<String>> {
         let environment = self.plane.environment.clone();
         let startup = self.plane.startup.clone();
         let generation = self.plane.snapshot.load().generation + 1;
@@ -265,6 +275,10 @@ impl Running {
         let warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
         for warning in &warnings {
             tracing::warn!(warning, "configuration");
+        }
+        let reloaded = Action::new(by, Verb::Reloaded, generation.to_string());
+        if let Err(error) = trail::record(&self.plane.trail, reloaded).await {
+            return Err(vec![format!("it cannot be recorded: {}", chain(&error))]);
         }
         self.plane.builtin_issuer = loaded.builtin_issuer;
         self.plane.certificate_fingerprint = loaded.certificate_fingerprint;

@@ -90,6 +90,8 @@ pub struct RecordingSettings {
     pub ring_directory: PathBuf,
     /// On disk: the journal files.
     pub journal_directory: PathBuf,
+    /// On disk: what was sealed, and what proves it.
+    pub archive_directory: PathBuf,
     /// The SQLite file of the catalogue.
     pub catalogue: PathBuf,
     /// Size of each shard's ring, in bytes.
@@ -106,6 +108,7 @@ impl RecordingSettings {
         Self {
             ring_directory: run_directory.join("journal"),
             journal_directory: state_directory.join("journal"),
+            archive_directory: state_directory.join("archive"),
             catalogue: state_directory.join("catalogue.sqlite"),
             ring_bytes: RING_BYTES_DEFAULT,
             rotate_bytes: ROTATE_BYTES_DEFAULT,

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::trail;
+use super::caller::Caller;
 use super::error::refused_for;
 use super::{Asked, Shared, paths};
 
@@ -68,8 +70,9 @@ pub(super) async fn status(State(shared): State<Shared>) -> Response {
         (status = 422, description = "It was not taken, for these problems", body = super::Refused),
     )
 )]
-pub(super) async fn reload(State(shared): State<Shared>) -> Response {
-    match shared.ask(|reply| Asked::Reload { reply }).await {
+pub(super) async fn reload(State(shared): State<Shared>, caller: Caller) -> Response {
+    let by = trail::actor(&caller);
+    match shared.ask(|reply| Asked::Reload { by, reply }).await {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(problems)) => refused_for(
             StatusCode::UNPROCESSABLE_ENTITY,

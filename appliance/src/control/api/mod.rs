@@ -36,6 +36,7 @@ pub use whoami::Whoami;
 use self::error::unavailable;
 use super::console::{self, Console};
 use super::observe::Observer;
+use crate::archive::{Actor, Trail, TrailError};
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::{JournalHandle, RecordingSettings};
@@ -54,6 +55,7 @@ pub(super) enum Asked {
         reply: oneshot::Sender<Result<MintedToken, NoToken>>,
     },
     Reload {
+        by: Actor,
         reply: oneshot::Sender<Result<ReloadReport, Vec<String>>>,
     },
     Status {
@@ -73,6 +75,8 @@ pub(super) enum NoToken {
     GroupWithRole { group: String },
     #[error(transparent)]
     Refused(#[from] MintError),
+    #[error("it cannot be recorded")]
+    NotRecorded(#[from] TrailError),
 }
 
 pub(super) type Asking = mpsc::Sender<Asked>;
@@ -86,6 +90,9 @@ pub(super) struct Shared {
     pub(super) keys: Published<RemoteKeys>,
     pub(super) key_refresh: KeyRefresh,
     pub(super) recorder: JournalHandle,
+    /// Whatever a person or the operator changes is written here first.
+    #[allow(dead_code, reason = "for handlers that change something themselves")]
+    pub(super) trail: Trail,
     pub(super) recording: Arc<RecordingSettings>,
     pub(super) observer: Observer,
     /// Who is logged in at the console.
