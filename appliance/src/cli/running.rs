@@ -38,12 +38,6 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
         print(&format!("{json}\n"))?;
         return Ok(());
     }
-    let sessions: u64 = health.shards.iter().map(|shard| shard.sessions).sum();
-    let lag: u64 = health
-        .shards
-        .iter()
-        .map(|shard| shard.journal_lag_bytes)
-        .sum();
     let policy_age = Duration::from_secs(health.policy_age_seconds);
     let pools = health.pools.iter().filter(|pool| pool.failing);
     let failing: Vec<&str> = pools.map(|pool| pool.target.as_str()).collect();
@@ -72,8 +66,11 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
                 format!("no: {}", health.problems.join("; "))
             },
         ),
-        row("sessions", sessions.to_string()),
-        row("journal lag", format!("{lag} bytes")),
+        row("sessions", health.sessions().to_string()),
+        row(
+            "journal lag",
+            format!("{} bytes", health.journal_lag_bytes()),
+        ),
         row(
             "policy",
             format!("in force for {}", humantime::format_duration(policy_age)),

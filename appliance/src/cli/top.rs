@@ -80,12 +80,7 @@ fn page(health: &Health, rates: Option<&Rates<'_>>) -> String {
         format!("not ready: {}", health.problems.join("; "))
     };
     let up = humantime::format_duration(Duration::from_secs(health.uptime_seconds));
-    let sessions: u64 = health.shards.iter().map(|shard| shard.sessions).sum();
-    let lag: u64 = health
-        .shards
-        .iter()
-        .map(|shard| shard.journal_lag_bytes)
-        .sum();
+    let (sessions, lag) = (health.sessions(), health.journal_lag_bytes());
     let mut text = format!(
         "{state}; up {up}; {sessions} sessions on {} shards; journal lag {lag} bytes\n\n",
         health.shards.len()

@@ -2,12 +2,9 @@
 //! and the answers are those of a direct connection.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::appliance::{Appliance, Setup, orders_server_with};
-use crate::e2e_metadata::{OBJECTS, Section, lasting, sections};
-use crate::postgres::{Options, Server};
+use crate::e2e_metadata::{Section, World, lasting, sections};
 use crate::wire::{Message, Wire};
 
 /// Reads everywhere, writes to some tables, destroys nothing, and sees no personal data.
@@ -55,37 +52,13 @@ const UNTRACED: [&str; 3] = [
     "indexes by their columns",
 ];
 
-struct World {
-    server: Server,
-    appliance: Appliance,
+fn world() -> World {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/benign/schema.sql");
+    World::new(RULES, &fs::read_to_string(path).unwrap())
 }
 
-impl World {
-    fn new() -> Self {
-        let server = orders_server_with(Options {
-            hba: vec!["host all all 127.0.0.1/32 trust".into()],
-            ..Options::default()
-        });
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/benign/schema.sql");
-        let schema = fs::read_to_string(path).unwrap();
-        server.psql_in("orders", &format!("set role svc; {schema}; {OBJECTS}"));
-        server.psql_in("orders", "analyze");
-        let mut setup = Setup::for_server(&server);
-        setup.policy = RULES;
-        Self {
-            appliance: Appliance::start(&setup),
-            server,
-        }
-    }
-
-    fn directly(&self) -> Wire {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.server.port()));
-        Wire::login(address, "svc", "orders", "")
-    }
-
-    fn through(&self) -> Wire {
-        self.appliance.login("robot", "services")
-    }
+fn through(world: &World) -> Wire {
+    world.appliance.login("robot", "services")
 }
 
 /// Runs all sections in one session, each message's answer by itself.
@@ -113,7 +86,7 @@ fn run(wire: &mut Wire, sections: &[Section], extended: bool) -> Vec<Vec<Message
 fn harmed(world: &World, sections: &[Section], extended: bool) -> Vec<String> {
     // One after the other, since transactions of both would wait for each other.
     let expected = run(&mut world.directly(), sections, extended);
-    let seen = run(&mut world.through(), sections, extended);
+    let seen = run(&mut through(world), sections, extended);
     let mut harmed = Vec::new();
     for ((section, expected), seen) in sections.iter().zip(expected).zip(seen) {
         assert!(
@@ -133,7 +106,7 @@ fn harmed(world: &World, sections: &[Section], extended: bool) -> Vec<String> {
 
 #[test]
 fn what_frameworks_and_reports_send_passes_unharmed() {
-    let world = World::new();
+    let world = world();
     let mut all = 0;
     let mut problems = Vec::new();
     for file in ["benign/frameworks.sql", "benign/reports.sql"] {
@@ -149,7 +122,7 @@ fn what_frameworks_and_reports_send_passes_unharmed() {
 
 #[test]
 fn what_tools_ask_of_the_catalogue_passes_unharmed_under_masks() {
-    let world = World::new();
+    let world = world();
     let files = ["dbeaver", "pgadmin", "metabase", "drivers"];
     let all = files.map(|file| sections(&format!("metadata/{file}.sql")));
     let allowed = all

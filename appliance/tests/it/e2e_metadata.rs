@@ -70,29 +70,33 @@ pub const OBJECTS: &str = "
     alter table orders replica identity full;
 ";
 
-struct World {
-    server: Server,
-    appliance: Appliance,
+/// An appliance under some rules, in front of a database with all of [`OBJECTS`].
+pub struct World {
+    pub server: Server,
+    pub appliance: Appliance,
 }
 
 impl World {
-    fn new() -> Self {
+    /// `schema` is made before the objects.
+    pub fn new(policy: &str, schema: &str) -> Self {
         // The appliance's own account, so that both ways see the same through the same eyes.
         let server = orders_server_with(Options {
             hba: vec!["host all all 127.0.0.1/32 trust".into()],
             ..Options::default()
         });
-        server.psql_in("orders", &format!("set role svc; {OBJECTS}"));
+        server.psql_in("orders", &format!("set role svc; {schema}; {OBJECTS}"));
         server.psql_in("orders", "analyze");
-        let mut setup = Setup::for_server(&server);
-        setup.policy = RULES;
+        let setup = Setup {
+            policy,
+            ..Setup::for_server(&server)
+        };
         Self {
             appliance: Appliance::start(&setup),
             server,
         }
     }
 
-    fn directly(&self) -> Wire {
+    pub fn directly(&self) -> Wire {
         let address = SocketAddr::from(([127, 0, 0, 1], self.server.port()));
         Wire::login(address, "svc", "orders", "")
     }
@@ -171,7 +175,7 @@ pub fn lasting(messages: &[Message], section: &Section) -> Vec<Message> {
 }
 
 fn check_file(file: &str) {
-    let world = World::new();
+    let world = World::new(RULES, "");
     let mut direct = world.directly();
     let mut through = world.appliance.login("claude", "analysts");
     let mut reader = world.appliance.login("rita", "readers");
@@ -290,7 +294,7 @@ fn check_client(world: &World, client: impl Fn() -> Command, refused: &[String])
 
 #[test]
 fn psql_describes_the_same() {
-    let world = World::new();
+    let world = World::new(RULES, "");
     let sections = sections("metadata/psql.sql");
     let mut script = "\\set VERBOSITY sqlstate\n\\pset pager off\n".to_owned();
     for section in &sections {
@@ -319,7 +323,7 @@ fn psql_describes_the_same() {
 
 #[test]
 fn jdbcs_metadata_is_the_same() {
-    let world = World::new();
+    let world = World::new(RULES, "");
     let driver = "/usr/share/java/postgresql.jar";
     assert!(
         fs::exists(driver).unwrap(),

@@ -112,6 +112,21 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
 }
 
 impl Health {
+    /// Live sessions on all shards.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.sessions).sum()
+    }
+
+    /// Recorded bytes of all shards that are not on disk yet.
+    #[must_use]
+    pub fn journal_lag_bytes(&self) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.journal_lag_bytes)
+            .sum()
+    }
+
     fn of(observation: &Observation) -> Self {
         let problems: Vec<String> = not_ready(observation)
             .iter()
