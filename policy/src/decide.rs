@@ -119,6 +119,13 @@ impl Policy {
                 .any(|rule| rule.columns.is_some())
     }
 
+    /// Whether some rule that applies holds: only then is anything decided to be held.
+    #[must_use]
+    pub fn may_hold(&self, permit: &Permit) -> bool {
+        let holding = self.rules_of(permit).and(&self.holds);
+        self.is_own(permit) && !holding.and_not(&self.shadows).is_empty()
+    }
+
     /// When a rule's time window next opens or closes: from then on, admit anew.
     ///
     /// Seconds since the Unix epoch; `None` when no rule has one.

@@ -224,7 +224,8 @@ impl HoldRequest {
 }
 
 impl HeldCommand {
-    fn bytes(&self) -> usize {
+    /// Bytes of its text and values.
+    pub(crate) fn bytes(&self) -> usize {
         let values = self.parameters.iter().filter_map(|it| it.value.as_ref());
         let values: usize = values.map(|value| value.bytes.len()).sum();
         self.text.bytes.len().saturating_add(values)

@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) tls: Tls,
     pub(super) limits: Limits,
     pub(super) session: Session,
+    pub(super) approvals: Approvals,
     pub(super) drain: Drain,
     pub(super) recording: Recording,
     pub(super) roles: Roles,
@@ -109,6 +110,13 @@ pub(super) struct Session {
     pub(super) lifetime: Option<Text>,
     pub(super) idle: Option<Text>,
     pub(super) idle_listening: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Approvals {
+    pub(super) in_transaction: Option<Text>,
+    pub(super) notice_interval: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -197,6 +197,15 @@ keys! {
         "The same for a session that has sent `LISTEN`: waiting for notifications is its work. \
          `0s`: never.";
 
+    APPROVALS_IN_TRANSACTION: "approvals.in_transaction",
+        Kind::Duration { min_ms: SECOND, max_ms: 3600 * SECOND }, Value("30s"), Reload, "\"30s\"",
+        "How long a command that a rule holds may wait for approval inside an open transaction, if \
+         the rule's own `expires` is not shorter: the transaction keeps its locks meanwhile.";
+    APPROVALS_NOTICE_INTERVAL: "approvals.notice_interval",
+        Kind::Duration { min_ms: SECOND, max_ms: 3600 * SECOND }, Value("15s"), Reload, "\"15s\"",
+        "How often a client is told that its command still waits for approval. It keeps connections \
+         alive that are closed when they are silent.";
+
     DRAIN_DEADLINE: "drain.deadline", Kind::Duration { min_ms: 0, max_ms: DAY }, Value("30s"),
         Reload, "\"30s\"",
         "How long statements may go on after the appliance was told to stop.";

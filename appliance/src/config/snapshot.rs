@@ -38,6 +38,7 @@ pub struct Snapshot {
     pub mask_key: MaskKey,
     /// As at start: listeners change with a restart only.
     pub listeners: Vec<ListenerSettings>,
+    pub approvals: ApprovalSettings,
     /// From the order to stop until the last connection is closed.
     pub drain_deadline: Duration,
 }
@@ -66,6 +67,15 @@ pub struct Limits {
 pub struct SessionSettings {
     pub lifetime: SessionLifetime,
     pub(crate) silence: SilenceLimits,
+}
+
+/// How sessions wait for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApprovalSettings {
+    /// Longest wait while a transaction is open.
+    pub in_transaction: Duration,
+    /// Between two notices that it still waits.
+    pub notice_interval: Duration,
 }
 
 /// One place where clients connect.

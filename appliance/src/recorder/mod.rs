@@ -41,6 +41,7 @@ pub use format::{
 };
 pub use index::CatalogueError;
 pub use recovery::RecoveryError;
+pub(crate) use replay::rfc3339_seconds;
 pub use session_id::{NoRandomness, NotASessionId, SessionId};
 pub use settings::{
     COMMIT_INTERVAL_DEFAULT, COMMIT_INTERVAL_MAX, Durability, NotADurability, RING_BYTES_DEFAULT,

@@ -29,6 +29,7 @@ use super::index::CatalogueError;
 use super::session_id::SessionId;
 use journal::JournalRecords;
 
+pub(crate) use json::rfc3339_seconds;
 pub use pace::{NotASpeed, Pace, Speed};
 pub use rendering::{Rendering, ReplayForm, Shown, write};
 pub use transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told, Transcript};

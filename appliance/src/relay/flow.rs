@@ -7,13 +7,20 @@ use std::task::{Context, Poll};
 use super::End;
 use super::inbound::Inbound;
 use super::link::{Link, Upstream};
-use crate::protocols::postgres::exchange::{Exchange, Pause, Sides, Taken};
+use crate::protocols::postgres::exchange::{Exchange, Pause, Sides, Taken, UNIT_BYTES_MAX};
 
 /// Bytes queued towards one side at which the other side is no longer read.
 ///
 /// Back-pressure reaches the sender by its own socket buffer. 256 KiB keeps a
 /// fast link busy for a round trip and bounds what one slow reader costs.
 const CONGESTED: usize = 256 * 1024;
+
+/// Unread bytes of an agent at which it is not watched any more while people decide about what it
+/// sent.
+///
+/// The longest unit that is held, and a read of the largest size of what comes behind it. An agent
+/// that sends more than it may have waiting is not seen to leave before the decision.
+const WATCHED_BYTES_MAX: usize = UNIT_BYTES_MAX + 64 * 1024;
 
 /// Per connection.
 pub(crate) struct Flow {
@@ -172,8 +179,11 @@ impl Flow {
         target: &mut impl Upstream,
         context: &mut Context<'_>,
     ) -> Result<(bool, bool), End> {
-        if target.queued_bytes() >= CONGESTED || !self.may_go_on(self.agent_waits, context)? {
+        if target.queued_bytes() >= CONGESTED {
             return Ok((false, false));
+        }
+        if !self.may_go_on(self.agent_waits, context)? {
+            return Ok((self.watch_agent(agent, context)?, false));
         }
         let reads = self.agent_waits == Waits::Bytes || self.from_agent.unread().is_empty();
         if reads {
@@ -195,6 +205,27 @@ impl Flow {
         self.agent_waits = settle(&mut self.from_agent, taken);
         // Also when nothing was taken: the next turn registers for what it waits for.
         Ok((true, reads))
+    }
+
+    /// Reads on while people decide, which takes so long that an agent must be seen to leave.
+    fn watch_agent(
+        &mut self,
+        agent: &mut impl Link,
+        context: &mut Context<'_>,
+    ) -> Result<bool, End> {
+        let waits = self.agent_waits == Waits::For(Pause::Approval);
+        if !waits || self.from_agent.unread().len() >= WATCHED_BYTES_MAX {
+            return Ok(false);
+        }
+        match agent.poll_recv(context) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(Some(chunk))) => {
+                self.from_agent.push(chunk);
+                Ok(true)
+            }
+            Poll::Ready(Ok(None)) => Err(End::AgentLeft),
+            Poll::Ready(Err(error)) => Err(End::AgentUnreachable(error)),
+        }
     }
 
     fn may_go_on(&mut self, waits: Waits, context: &mut Context<'_>) -> Result<bool, End> {

@@ -4,6 +4,7 @@
 //! and which of them pass, is decided in `protocols`.
 
 pub(crate) mod flow;
+mod hold;
 pub(crate) mod inbound;
 pub(crate) mod link;
 
@@ -27,6 +28,7 @@ use crate::transport::Transport;
 use crate::upstream::{Lease, Outcome};
 
 use flow::Flow;
+use hold::Hold;
 use inbound::Inbound;
 
 /// Turns of the pump before other connections of the shard get theirs.
@@ -60,6 +62,7 @@ pub(crate) struct Relay {
     /// When a rule may begin or cease to apply.
     windows: Option<Timer>,
     overtime: Overtime,
+    hold: Hold,
     /// Since when something waits to be answered.
     asked_at: Option<Instant>,
     configuration: Subscription<Snapshot>,
@@ -170,6 +173,7 @@ impl Relay {
             },
             windows,
             overtime: Overtime::default(),
+            hold: Hold::default(),
             asked_at: None,
             configuration: shard.published().subscribe(),
             turnstile: Rc::clone(shard.turnstile()),
@@ -194,6 +198,7 @@ impl Relay {
         }
         self.registration.session.set_running(false);
         let exchange = self.flow.exchange_mut();
+        self.hold.end(&end, exchange);
         if !exchange.agent_is_mid_message() {
             exchange.say_farewell(&end, &mut self.agent);
         }
@@ -245,7 +250,10 @@ impl Relay {
             match self.turn(shard, context) {
                 Err(end) => return Poll::Ready(end),
                 Ok(true) => {}
-                Ok(false) if draining && self.flow.exchange().at_rest() => {
+                // What waits for people is not running, and nobody knows for how long it would.
+                Ok(false)
+                    if draining && (self.flow.exchange().at_rest() || self.hold.is_pending()) =>
+                {
                     return Poll::Ready(End::Drained);
                 }
                 Ok(false) => return self.poll_silence(context),
@@ -293,7 +301,10 @@ impl Relay {
             }
             (true, Some(_)) | (false, None) => {}
         }
-        self.overtime.watch(self.flow.exchange_mut(), context);
+        let moved = turned.moved | self.turn_hold(shard, context)?;
+        if !self.hold.is_pending() {
+            self.overtime.watch(self.flow.exchange_mut(), context);
+        }
         if self.flow.exchange_mut().takes_cancel() {
             shard.cancel_abandoned(&self.registration.session);
         }
@@ -302,16 +313,41 @@ impl Relay {
         {
             silence.broken(self.flow.exchange().listens());
         }
-        if turned.moved {
+        if moved {
             self.turnstile.session_stepped();
         }
-        Ok(turned.moved)
+        Ok(moved)
+    }
+
+    /// Asks people and hears from them; whether that lets something be moved.
+    fn turn_hold(&mut self, shard: &Shard, context: &mut Context<'_>) -> Result<bool, End> {
+        let exchange = self.flow.exchange_mut();
+        if !exchange.is_held() && !self.hold.is_pending() {
+            return Ok(false);
+        }
+        let session = &self.registration.session;
+        if session.takes_cancel_of_held() {
+            self.hold.cancel();
+        }
+        let ended = self
+            .hold
+            .poll(shard.approvals(), exchange, &mut self.agent, context)
+            .map_err(End::Fault)?;
+        if let Some(took) = ended {
+            shard.metrics().took(Phase::Hold, took);
+        }
+        session.set_held(self.hold.is_pending());
+        // What it was told.
+        if let Poll::Ready(Err(error)) = self.agent.poll_flush(context) {
+            return Err(End::AgentUnreachable(error));
+        }
+        Ok(ended.is_some())
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<End> {
         if let Some(silence) = &mut self.silence {
             let listens = self.flow.exchange().listens();
-            if !self.flow.exchange().is_quiescent() {
+            if !self.flow.exchange().is_quiescent() || self.hold.is_pending() {
                 silence.broken(listens);
             }
             if silence.poll_too_long(listens, context).is_ready() {

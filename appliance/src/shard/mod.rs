@@ -342,7 +342,6 @@ impl Shard {
     }
 
     /// Where people are asked about held commands.
-    #[expect(dead_code, reason = "the relay asks when it pauses what is held")]
     pub(crate) fn approvals(&self) -> &Approvals {
         &self.approvals
     }

@@ -49,6 +49,10 @@ pub(crate) struct Session {
     waker: RefCell<Option<Waker>>,
     /// Set while a statement is running upstream; a cancel outside of it does nothing.
     running: Cell<bool>,
+    /// Set while people decide about what it sent; a cancel withdraws that.
+    held: Cell<bool>,
+    /// Somebody cancelled meanwhile.
+    cancels_held: Cell<bool>,
     /// Set once a cancel went upstream: the connection may be hit late, so no pool takes it back.
     cancelled: Cell<bool>,
 }
@@ -93,6 +97,8 @@ impl Sessions {
             signal: Cell::new(None),
             waker: RefCell::new(None),
             running: Cell::new(false),
+            held: Cell::new(false),
+            cancels_held: Cell::new(false),
             cancelled: Cell::new(false),
         });
         let place = (process_id, self.registered.get());
@@ -203,6 +209,10 @@ impl Session {
     /// Raises `signal` and wakes the session's task.
     pub(crate) fn signal(&self, signal: Signal) {
         self.signal.set(self.signal.get().max(Some(signal)));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -233,6 +243,10 @@ impl Session {
 
     /// Where a cancel for the running statement goes; `None` when nothing runs.
     pub(crate) fn begin_cancel(&self) -> Option<&CancelHandle> {
+        if self.held.get() {
+            self.cancels_held.set(true);
+            self.wake();
+        }
         if !self.running.get() {
             return None;
         }
@@ -247,6 +261,17 @@ impl Session {
 
     pub(crate) fn set_running(&self, running: bool) {
         self.running.set(running);
+    }
+
+    /// People decide about what it sent, or have done so.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.set(held);
+        self.cancels_held.set(self.cancels_held.get() && held);
+    }
+
+    /// Whether what is held was cancelled; says so once.
+    pub(crate) fn takes_cancel_of_held(&self) -> bool {
+        self.cancels_held.take()
     }
 
     /// Whether a cancel was ever sent for this session's upstream.

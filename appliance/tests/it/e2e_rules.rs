@@ -24,7 +24,7 @@ fn rows(messages: &[Message]) -> usize {
 }
 
 #[test]
-fn what_a_rule_holds_is_refused_until_somebody_can_be_asked() {
+fn what_a_rule_holds_is_refused_where_nobody_may_approve() {
     let server = orders_server();
     let appliance = start(
         &server,
@@ -39,7 +39,7 @@ fn what_a_rule_holds_is_refused_until_somebody_can_be_asked() {
     let message = refusal.field('M').unwrap();
     assert!(message.starts_with("approval required"), "{message}");
     assert!(refusal.field('D').unwrap().contains("writes-need-a-person"));
-    assert!(refusal.field('H').unwrap().contains("oncall"));
+    assert!(refusal.field('H').unwrap().contains("approvers"));
     assert_eq!(wire.value("select count(*) from orders"), "1000");
 }
 

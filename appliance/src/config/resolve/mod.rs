@@ -30,8 +30,8 @@ use super::keys;
 use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
 use super::snapshot::{
-    Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings,
-    Snapshot, Startup, Targets,
+    ApprovalSettings, Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings,
+    SessionSettings, Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
 use crate::control::{Role, Roles};
@@ -179,6 +179,7 @@ fn resolve(
     let limits = limits(&mut reader, &written);
     let session = session(&mut reader, &written);
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
+    let approvals = approvals(&mut reader, &written);
     let tls = tls(&mut reader, &written, &startup.state, &mut warnings);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state);
     let mask_key = MaskKey::kept(&startup.state);
@@ -216,6 +217,7 @@ fn resolve(
         roles,
         mask_key,
         listeners: startup.listeners.clone(),
+        approvals,
         drain_deadline,
     };
     let builtin_issuer = issuers.builtin.map(Arc::new);
@@ -490,6 +492,15 @@ fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
             idle: unless_zero(idle),
             listening: unless_zero(listening),
         },
+    }
+}
+
+fn approvals(reader: &mut Reader<'_>, written: &File) -> ApprovalSettings {
+    let in_transaction = written.approvals.in_transaction.as_ref();
+    let notice_interval = written.approvals.notice_interval.as_ref();
+    ApprovalSettings {
+        in_transaction: reader.duration(in_transaction, &keys::APPROVALS_IN_TRANSACTION),
+        notice_interval: reader.duration(notice_interval, &keys::APPROVALS_NOTICE_INTERVAL),
     }
 }
 

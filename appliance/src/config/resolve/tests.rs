@@ -135,6 +135,8 @@ fn without_a_file_the_defaults_hold() {
             }
         }
     );
+    assert_eq!(snapshot.approvals.in_transaction, Duration::from_secs(30));
+    assert_eq!(snapshot.approvals.notice_interval, Duration::from_secs(15));
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(30));
     assert_eq!(snapshot.targets.iter().count(), 0);
     let issuers: Vec<&str> = snapshot
@@ -202,6 +204,9 @@ fn every_setting_changes_what_it_names() {
         lifetime = "0s"
         idle = "30m"
         idle_listening = "24h"
+        [approvals]
+        in_transaction = "5s"
+        notice_interval = "1m"
         [drain]
         deadline = "1s"
         [recording]
@@ -271,6 +276,8 @@ fn every_setting_changes_what_it_names() {
     };
     let lifetime = SessionLifetime::UntilTokenExpires;
     assert_eq!(snapshot.session, SessionSettings { lifetime, silence });
+    assert_eq!(snapshot.approvals.in_transaction, Duration::from_secs(5));
+    assert_eq!(snapshot.approvals.notice_interval, Duration::from_secs(60));
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(1));
     let recording = &loaded.startup.recording;
     assert_eq!(recording.journal_directory, Path::new("/rec/journal"));

@@ -28,7 +28,7 @@ use crate::recorder::{DecisionNote, EffectNote, ForeshadowNote, Note, Verdict};
 const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest text that is remembered. Bytes; a longer one is parsed each time.
-const REMEMBERED_TEXT_MAX: usize = 64 * 1024;
+pub(super) const REMEMBERED_TEXT_MAX: usize = 64 * 1024;
 
 /// Verdicts that a statement keeps. One is asked for as often as there are situations, and most
 /// sessions of a target are in one of a few: a group's rules, with the path of its account.

@@ -46,6 +46,15 @@ pub(super) fn encode_extended_probe(out: &mut Vec<u8>, name: &[u8]) -> Result<()
     encode_parse(out, name, PROBE, &[])
 }
 
+/// Why what a rule holds does not run.
+#[derive(Clone, Debug)]
+pub(super) struct HeldRefusal {
+    pub(super) sqlstate: &'static [u8; 5],
+    pub(super) message: String,
+    pub(super) detail: String,
+    pub(super) hint: Option<String>,
+}
+
 /// A refused command on its way to the agent.
 pub(super) struct Refused {
     sqlstate: &'static [u8; 5],
@@ -77,6 +86,17 @@ impl Refused {
                 .as_ref()
                 .map(|rule| format!("Refused by Sallyport, rule \"{rule}\".")),
             hint: Some(refusal.hint.clone()).filter(|hint| !hint.is_empty()),
+            judged: Some(judged),
+        }
+    }
+
+    /// What a rule holds, and nobody approved.
+    pub(super) fn held(refusal: HeldRefusal, judged: Rc<Judged>) -> Self {
+        Self {
+            sqlstate: refusal.sqlstate,
+            message: refusal.message,
+            detail: Some(refusal.detail),
+            hint: refusal.hint,
             judged: Some(judged),
         }
     }

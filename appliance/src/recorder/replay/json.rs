@@ -46,6 +46,13 @@ pub(super) fn object(session: &str, told: &Told) -> Value {
     Value::Object(object)
 }
 
+/// Seconds since 1970 as people and programs read time.
+pub(crate) fn rfc3339_seconds(unix_time: u64) -> String {
+    let whole = rfc3339(unix_time.saturating_mul(1_000_000));
+    // Whole seconds have a fraction of zeros.
+    format!("{}Z", whole.split('.').next().unwrap_or_default())
+}
+
 /// Microseconds since 1970 as people and programs read time.
 pub(super) fn rfc3339(unix_micros: u64) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_micros(unix_micros));

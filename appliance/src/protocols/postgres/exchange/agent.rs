@@ -4,24 +4,26 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use codecs::postgres::frontend::{
-    self, Announced, Close, Describe, Execute, Formats, Frontend, FrontendPiece, FrontendTag,
+    self, Announced, Bind, Close, Describe, Execute, Frontend, FrontendPiece, FrontendTag,
     FunctionCall, Head, Parse, Target,
 };
 use codecs::postgres::pipeline::Fate;
 use codecs::postgres::{DecodeError, Origin, Request, TransactionStatus};
-use policy::sql::NamedStatementEffect;
-use policy::{Decision, Operation};
+use policy::sql::{NamedStatementEffect, StatementProfile};
+use policy::{Decision, HeldRule, Operation};
 use runtime::mapped::Position;
 
 use super::aside::{Aside, READ_ON_SHARD_MAX};
+use super::held::{Clearance, Next, Purpose, judged_refused};
+use super::unit::{self, Source};
 use super::{
-    Exchange, Expected, Fault, LongMessage, NAMES_MAX, Note, NoteKind, PIPELINE_MAX, PartOf, Path,
-    Pause, Recording, Sides, Taken,
+    Exchange, Expected, Fault, LongMessage, NAMES_MAX, Named, Note, NoteKind, PIPELINE_MAX, PartOf,
+    Path, Pause, Recording, Sides, Taken,
 };
 use crate::protocols::postgres::classify::{Judged, Statement, leaves_traces, session_context};
 use crate::protocols::postgres::masking::Stretch;
 use crate::protocols::postgres::names::{Change, Meaning, NAME_BYTES_MAX, Name, Step};
-use crate::protocols::postgres::refuse::{self, Refused};
+use crate::protocols::postgres::refuse::{self, HeldRefusal, Refused};
 use crate::protocols::postgres::rewrite;
 use crate::recorder::{CommandKind, NoRoom, Note as DecisionNote, Recorded};
 use crate::relay::link::Outbound;
@@ -41,6 +43,8 @@ enum Outcome {
     Wait(Pause),
     /// The same, for the journal.
     NoRoom(NoRoom),
+    /// The same, for people; or for the rest of what they are asked about.
+    Held,
 }
 
 /// A message as it is recorded, and refused if it comes to that.
@@ -161,6 +165,7 @@ impl Exchange {
             match outcome {
                 Outcome::Taken => {
                     taken += piece.wire().len();
+                    self.unit_taken(piece.wire().len());
                     self.aside = None;
                     self.budgets.message_taken();
                 }
@@ -169,6 +174,18 @@ impl Exchange {
                     return Ok(Taken {
                         bytes: taken,
                         pause: Some(pause),
+                    });
+                }
+                Outcome::Held => {
+                    let pause = match self.hold(rest, sides.target)? {
+                        Next::Again => continue,
+                        Next::MoreBytes => None,
+                        Next::Wait(pause) => Some(pause),
+                        Next::NoRoom(no_room) => return Ok(self.pause_agent(taken, no_room)),
+                    };
+                    return Ok(Taken {
+                        bytes: taken,
+                        pause,
                     });
                 }
             }
@@ -204,8 +221,7 @@ impl Exchange {
                     let values = bind.values.iter().flatten();
                     values.for_each(|value| masking.conceal(wire, value, &mut message.cuts));
                 }
-                let formats = Some(&bind.result_formats);
-                self.bind(bind.portal, bind.statement, formats, &message, target)
+                self.bind(bind.portal, bind.statement, Some(bind), &message, target)
             }
             Frontend::Execute(execute) => self.execute(execute, wire, target),
             Frontend::FunctionCall(call) => self.function_call(call, wire, target),
@@ -246,8 +262,9 @@ impl Exchange {
         }
         let mut message = Message::new(CommandKind::Query, wire);
         message.cuts = cuts(&statement, wire, text);
-        let judged = match self.judge_to_run(&statement) {
+        let judged = match self.judge_to_run(&statement, Purpose::Run) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Held => return Ok(Outcome::Held),
             Verdict::Refused(refused) => {
                 return self.refuse(&message, refused, target);
             }
@@ -260,7 +277,11 @@ impl Exchange {
         let expected = self.expect(Request::Query, Origin::Client)?;
         self.mask_query(expected.number, &statement, &judged);
         let plan = rewrite::plan(&statement, &self.attribution);
-        self.note_effects(&statement, expected.number);
+        let source = statement
+            .names_statements
+            .then(|| self.source(text, Vec::new(), &statement))
+            .flatten();
+        self.note_effects(&statement, source.as_ref(), expected.number);
         match &plan.text {
             None => self.forward(target, recorded, &expected, wire),
             Some(text) => {
@@ -287,23 +308,10 @@ impl Exchange {
 /// What judging came to.
 enum Verdict {
     Allowed(Rc<Judged>),
+    /// It needs an approval that it does not have yet.
+    Held,
     Refused(Refused),
     Wait(Pause),
-}
-
-/// What policy says against running it.
-fn objection(judged: &Rc<Judged>) -> Option<Refused> {
-    let refusal = match &judged.decision {
-        Decision::Allow => return None,
-        Decision::Deny(refusal) => refusal.clone(),
-        Decision::Hold(held) => {
-            let first = held.rules.first();
-            let message = first.and_then(|rule| rule.message.clone());
-            let message = message.unwrap_or_else(|| "approval required".to_owned());
-            held.refused(message, held.to_string())
-        }
-    };
-    Some(Refused::by_policy(&refusal, Rc::clone(judged)))
 }
 
 /// What stands against an EXECUTE.
@@ -334,8 +342,9 @@ impl Exchange {
             return Ok(Outcome::Wait(pause));
         }
         message.cuts = cuts(&statement, wire, parse.text);
-        let judged = match self.judge_informed(&statement) {
+        let judged = match self.judge_informed(&statement, Purpose::Prepare) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Held => return Ok(Outcome::Held),
             Verdict::Refused(refused) => return self.refuse(&message, refused, target),
             Verdict::Allowed(_) if self.statements.len() >= NAMES_MAX => {
                 let refused = Refused::too_many("prepared statements", NAMES_MAX);
@@ -365,7 +374,15 @@ impl Exchange {
             }
         }
         let step = Step::whole(expected.number);
-        let prepared = self.prepared(statement);
+        let source = self.source(
+            parse.text,
+            parse.parameter_types.iter().collect(),
+            &statement,
+        );
+        let prepared = Named {
+            source,
+            ..self.prepared(statement)
+        };
         self.statements.expect(step, Change::Define(name, prepared));
         Ok(Outcome::Taken)
     }
@@ -403,7 +420,7 @@ impl Exchange {
         &mut self,
         portal: &[u8],
         statement: &[u8],
-        formats: Option<&Formats<'_>>,
+        bind: Option<&Bind<'_>>,
         message: &Message<'_>,
         target: &mut impl Outbound,
     ) -> Result<Outcome, Fault> {
@@ -417,7 +434,12 @@ impl Exchange {
                 if let Some(pause) = self.settle_path(&prepared.statement, target)? {
                     return Ok(Outcome::Wait(pause));
                 }
-                Change::Define(name, self.portal(prepared, formats))
+                match self.judge_bound(&prepared, bind.is_some()) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Outcome::Held),
+                    Err(refused) => return self.refuse(message, refused, target),
+                }
+                Change::Define(name, self.portal(prepared, bind))
             }
             // The server will say that it knows no such statement. If it does know one that
             // did not come through here, its portal has no meaning and is never executed.
@@ -464,8 +486,9 @@ impl Exchange {
             }
         };
         let statement = &named.statement;
-        let judged = match self.judge_to_run(statement) {
+        let judged = match self.judge_to_run(statement, Self::purpose_of(&named)) {
             Verdict::Wait(pause) => return Ok(Outcome::Wait(pause)),
+            Verdict::Held => return Ok(Outcome::Held),
             Verdict::Refused(refused) => {
                 return self.refuse(&Message::new(kind, wire), refused, target);
             }
@@ -479,7 +502,12 @@ impl Exchange {
         let expected = self.expect(Request::Execute, Origin::Client)?;
         self.mask_execute(expected.number, described, &named, &judged);
         self.forward(target, recorded, &expected, wire);
-        self.note_effects(statement, expected.number);
+        self.note_effects(statement, named.source.as_ref(), expected.number);
+        if let Some(bound) = &named.bound
+            && self.is_granted()
+        {
+            bound.approved.set(Some(self.snapshot.policy.version()));
+        }
         if rewrite::clears_attribution(statement) {
             self.restore_extended(target)?;
         }
@@ -494,8 +522,19 @@ impl Exchange {
     ) -> Result<Outcome, Fault> {
         let kind = CommandKind::FunctionCall;
         let judged = Rc::new(self.judge_function(call.function));
-        if let Some(refused) = objection(&judged) {
+        if let Decision::Deny(refusal) = &judged.decision {
+            let refused = Refused::by_policy(refusal, Rc::clone(&judged));
             return self.refuse(&Message::new(kind, wire), refused, target);
+        }
+        if let Decision::Hold(held) = &judged.decision {
+            match self.clearance(&held.rules, Purpose::Run) {
+                Clearance::Runs => {}
+                Clearance::Ask => return Ok(Outcome::Held),
+                Clearance::Refused(refusal) => {
+                    let refused = self.held_refused(refusal, &held.rules, &[]);
+                    return self.refuse(&Message::new(kind, wire), refused, target);
+                }
+            }
         }
         let profile = policy::sql::postgres::function_call(call.function);
         if let Err(refused) = self.charge(std::slice::from_ref(&profile)) {
@@ -630,7 +669,7 @@ impl Exchange {
     }
 
     /// What a text does; `None` while a worker reads it.
-    fn classify(&mut self, text: &[u8]) -> Result<Option<Rc<Statement>>, Refused> {
+    pub(super) fn classify(&mut self, text: &[u8]) -> Result<Option<Rc<Statement>>, Refused> {
         let text = std::str::from_utf8(text).map_err(|_| Refused::not_utf8())?;
         if text.len() <= READ_ON_SHARD_MAX {
             return Ok(Some(self.classifier.classify(text)));
@@ -674,7 +713,7 @@ impl Exchange {
     }
 
     /// The verdict on the database as it is, once that is known.
-    fn judge_informed(&mut self, statement: &Statement) -> Verdict {
+    fn judge_informed(&mut self, statement: &Statement, purpose: Purpose) -> Verdict {
         let masks_columns = self
             .masking
             .as_ref()
@@ -713,31 +752,89 @@ impl Exchange {
             judged.misses_names.set(false);
         }
         self.catalogue.has_looked = false;
-        self.judge(statement, judged)
+        self.judge(statement, judged, purpose)
     }
 
-    fn judge(&self, statement: &Statement, judged: Rc<Judged>) -> Verdict {
-        if let Some(refused) = objection(&judged) {
-            return Verdict::Refused(refused);
+    fn judge(&self, statement: &Statement, judged: Rc<Judged>, purpose: Purpose) -> Verdict {
+        if let Decision::Deny(refusal) = &judged.decision {
+            return Verdict::Refused(Refused::by_policy(refusal, Rc::clone(&judged)));
         }
-        if !statement.names_statements {
+        if statement.names_statements {
+            match self.judge_named(statement, 0) {
+                None => {}
+                Some(Objection::Refused(refused)) => return Verdict::Refused(refused),
+                Some(Objection::Wait(pause)) => return Verdict::Wait(pause),
+            }
+        }
+        if !self.may_hold {
             return Verdict::Allowed(judged);
         }
-        match self.judge_named(statement, 0) {
-            None => Verdict::Allowed(judged),
-            Some(Objection::Refused(refused)) => Verdict::Refused(refused),
-            Some(Objection::Wait(pause)) => Verdict::Wait(pause),
+        match self.judge_held(statement, purpose) {
+            Ok(true) => Verdict::Allowed(judged),
+            Ok(false) => Verdict::Held,
+            Err(refused) => Verdict::Refused(refused),
         }
+    }
+
+    /// Whether a statement runs that nothing denies; false where it needs an approval first.
+    fn judge_held(&self, statement: &Statement, purpose: Purpose) -> Result<bool, Refused> {
+        let rules = self.holding_rules(statement, 0);
+        if rules.is_empty() {
+            return Ok(true);
+        }
+        let clearance = if unit::reads_stdin(statement) {
+            Clearance::Refused(unit::stdin())
+        } else {
+            self.clearance(&rules, purpose)
+        };
+        match clearance {
+            Clearance::Runs => Ok(true),
+            Clearance::Ask => Ok(false),
+            Clearance::Refused(refusal) => {
+                Err(self.held_refused(refusal, &rules, &statement.profiles))
+            }
+        }
+    }
+
+    /// The same for a Bind: planning runs functions that are declared immutable.
+    fn judge_bound(&self, prepared: &Named, is_kept: bool) -> Result<bool, Refused> {
+        if !self.may_hold {
+            return Ok(true);
+        }
+        let statement = &prepared.statement;
+        let purpose = if statement.taints {
+            Purpose::Run
+        } else {
+            Purpose::Prepare
+        };
+        let rules = self.holding_rules(statement, 0);
+        if !is_kept && !rules.is_empty() {
+            return Err(self.held_refused(unit::too_long(), &rules, &statement.profiles));
+        }
+        self.judge_held(statement, purpose)
+    }
+
+    fn held_refused(
+        &self,
+        refusal: HeldRefusal,
+        rules: &[HeldRule],
+        profiles: &[StatementProfile],
+    ) -> Refused {
+        let judged = judged_refused(&refusal, rules, |refusal| {
+            let decision = Decision::Deny(refusal.clone());
+            Judged::new(decision, None, &self.situation, profiles)
+        });
+        Refused::held(refusal, Rc::new(judged))
     }
 
     /// What stands against running it now, its budgets included.
-    fn judge_to_run(&mut self, statement: &Statement) -> Verdict {
-        match self.judge_informed(statement) {
+    fn judge_to_run(&mut self, statement: &Statement, purpose: Purpose) -> Verdict {
+        match self.judge_informed(statement, purpose) {
             Verdict::Allowed(judged) => match self.charge(&statement.profiles) {
                 Ok(()) => Verdict::Allowed(judged),
                 Err(refused) => Verdict::Refused(refused),
             },
-            verdict @ (Verdict::Refused(_) | Verdict::Wait(_)) => verdict,
+            verdict @ (Verdict::Held | Verdict::Refused(_) | Verdict::Wait(_)) => verdict,
         }
     }
 
@@ -781,7 +878,9 @@ impl Exchange {
                 Meaning::Absent => return Some(Objection::Refused(Refused::no_statement(name))),
                 Meaning::Known(prepared) => prepared.statement,
             };
-            if let Some(refused) = objection(&self.decide(&prepared)) {
+            let judged = self.decide(&prepared);
+            if let Decision::Deny(refusal) = &judged.decision {
+                let refused = Refused::by_policy(refusal, Rc::clone(&judged));
                 return Some(Objection::Refused(refused));
             }
             // What Parse prepared may be an EXECUTE in turn.
@@ -794,7 +893,7 @@ impl Exchange {
         None
     }
 
-    fn judge_function(&self, oid: u32) -> Judged {
+    pub(super) fn judge_function(&self, oid: u32) -> Judged {
         let session = session_context(&self.situation);
         let operation = Operation::FunctionCall { oid, session };
         let decision = self.snapshot.policy.judge(&self.permit, &operation);
@@ -804,7 +903,12 @@ impl Exchange {
     }
 
     /// Notes what a statement that is about to run changes in the session.
-    fn note_effects(&mut self, statement: &Rc<Statement>, number: u64) {
+    fn note_effects(
+        &mut self,
+        statement: &Rc<Statement>,
+        source: Option<&Rc<Source>>,
+        number: u64,
+    ) {
         self.tainted |= statement.taints;
         self.listens |= statement.listens;
         if self.catalogue.redefined(statement.redefines) {
@@ -824,8 +928,10 @@ impl Exchange {
         for ((at, profile), index) in profiles.zip(0..) {
             let change = match &profile.names {
                 NamedStatementEffect::None | NamedStatementEffect::Executes(_) => None,
-                NamedStatementEffect::Prepares(name) => Name::new(name.as_bytes())
-                    .map(|name| Change::Define(name, self.prepared_by_sql(statement, at))),
+                NamedStatementEffect::Prepares(name) => Name::new(name.as_bytes()).map(|name| {
+                    let prepared = self.prepared_by_sql(statement, at, source.cloned());
+                    Change::Define(name, prepared)
+                }),
                 NamedStatementEffect::Deallocates(name) => {
                     Name::new(name.as_bytes()).map(Change::Remove)
                 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use codecs::postgres::backend::ParameterStatus;
-use codecs::postgres::frontend::{self, Describe, Formats, FunctionCall, Target};
+use codecs::postgres::frontend::{self, Bind, Describe, FunctionCall, Target};
 use codecs::postgres::pipeline::{self, Answer};
 use codecs::postgres::{Backend, BackendPiece, Origin, Request};
 use policy::Permit;
@@ -11,6 +11,7 @@ use policy::sql::{NamedStatementEffect, StatementProfile};
 
 use super::agent::EXECUTE_DEPTH_MAX;
 use super::target::Fate;
+use super::unit::Source;
 use super::{Exchange, Fault, Named};
 use crate::config::Snapshot;
 use crate::protocols::postgres::classify::{Classifier, Judged, Statement};
@@ -44,12 +45,21 @@ impl Exchange {
             statement,
             index: 0,
             described,
+            source: None,
+            bound: None,
         }
     }
 
     /// The same for one that SQL's PREPARE makes: Bind can name it too.
-    pub(super) fn prepared_by_sql(&self, statement: &Rc<Statement>, index: usize) -> Named {
+    pub(super) fn prepared_by_sql(
+        &self,
+        statement: &Rc<Statement>,
+        index: usize,
+        source: Option<Rc<Source>>,
+    ) -> Named {
         Named {
+            source,
+            bound: None,
             statement: Rc::clone(statement),
             index,
             described: self.masking.as_ref().map(|_| Described::statement(false)),
@@ -57,10 +67,12 @@ impl Exchange {
     }
 
     /// The same for a portal.
-    pub(super) fn portal(&self, prepared: Named, formats: Option<&Formats<'_>>) -> Named {
+    pub(super) fn portal(&self, prepared: Named, bind: Option<&Bind<'_>>) -> Named {
         let described = prepared.described.as_ref();
+        let formats = bind.map(|bind| &bind.result_formats);
         Named {
             described: described.map(|described| Described::portal(described, formats)),
+            bound: self.bound(&prepared, bind),
             ..prepared
         }
     }

@@ -15,9 +15,11 @@
 mod agent;
 mod aside;
 mod catalogue;
+mod held;
 mod masked;
 mod metered;
 mod target;
+mod unit;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -51,8 +53,13 @@ use crate::telemetry::metrics::ShardMetrics;
 use crate::upstream::{Attribution, UpstreamError, Watch};
 use aside::Aside;
 use catalogue::Known;
+use held::Holding;
 use metered::Cuts;
 use target::Held;
+use unit::{Bound, Source};
+
+pub(crate) use held::Ending;
+pub(crate) use unit::UNIT_BYTES_MAX;
 
 /// Most requests of one session that may wait for their answers.
 ///
@@ -100,6 +107,8 @@ pub(crate) enum Pause {
     ShorterPipeline,
     /// The answer that says whether the server wants the data of a COPY.
     CopyAnswer,
+    /// People to have decided about what a rule holds.
+    Approval,
     /// A worker to have read the text of the message.
     Reading,
     /// The target to have said what the database holds.
@@ -139,8 +148,10 @@ pub(crate) enum Fault {
     Journal(#[source] JournalUnavailable),
 }
 
-/// Asks the server for the schemas that unqualified names are looked up in, existing ones only.
-const READ_PATH: &str = "SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false))";
+/// Asks the server for the schemas that unqualified names are looked up in, existing ones only, and
+/// for the role that the session has.
+const READ_PATH: &str =
+    "SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false)), current_user";
 
 /// Per connection.
 pub(crate) struct Exchange {
@@ -166,10 +177,17 @@ pub(crate) struct Exchange {
     /// The reports on settings of the attribution that the agent had last.
     reported: Vec<Reported>,
     path: Path,
+    /// The role of the session, where it was said with the path.
+    role: Option<Rc<str>>,
     /// All that a verdict depends on, of which the path is a part.
     situation: Rc<Situation>,
     /// What the database holds, as far as this session judges by it.
     catalogue: Known,
+    /// Some rule for this session holds, so that what people may be asked about is kept.
+    may_hold: bool,
+    holding: Holding,
+    /// Counts the portals whose values are kept.
+    bound_portals: Rc<()>,
     /// A change of the path was made inside a transaction, whose end may undo it.
     path_is_transactional: bool,
     /// No sequence of extended requests is open that a query of ours would cut into.
@@ -258,6 +276,9 @@ struct Named {
     index: usize,
     /// Where something is masked for the principal: what is known of its rows.
     described: Option<Rc<Described>>,
+    /// Where a rule may hold it: its text, and of a portal the values.
+    source: Option<Rc<Source>>,
+    bound: Option<Rc<Bound>>,
 }
 
 /// A setting and its value, as `ParameterStatus` says them.
@@ -333,6 +354,7 @@ impl Exchange {
             &path,
             &catalogue,
         );
+        let may_hold = opened.snapshot.policy.may_hold(&opened.permit);
         Self {
             snapshot: opened.snapshot,
             proven: opened.proven,
@@ -359,8 +381,12 @@ impl Exchange {
             reported: Reported::all(&opened.attribution),
             attribution: opened.attribution,
             path,
+            role: None,
             situation,
             catalogue,
+            may_hold,
+            holding: Holding::Nothing,
+            bound_portals: Rc::default(),
             path_is_transactional: false,
             at_boundary: true,
             reserved: opened.reserved,
@@ -429,6 +455,7 @@ impl Exchange {
             Ok(permit) if exists && permit.read_only() == self.permit.read_only() => {
                 self.budgets
                     .renew(&snapshot.policy, &permit, self.proven.principal());
+                self.may_hold = snapshot.policy.may_hold(&permit);
                 self.permit = permit;
                 self.snapshot = snapshot;
                 self.resituate();
@@ -480,6 +507,7 @@ impl Exchange {
             },
             Pause::Answers => !self.statements.is_unsettled() && !self.portals.is_unsettled(),
             Pause::Quiescence => self.is_quiescent(),
+            Pause::Approval => !self.is_held(),
             Pause::Reading => match &mut self.aside {
                 Some(aside) => match aside.poll_read(&self.classifier, context) {
                     Poll::Pending => false,
@@ -551,6 +579,7 @@ impl Exchange {
     }
 
     fn end_epoch(&mut self) {
+        self.refused_unit_ends();
         self.statements.end_epoch();
         self.portals.end_epoch();
         self.at_boundary = true;
@@ -558,6 +587,9 @@ impl Exchange {
 
     /// Takes what is known of the search path as a part of what is judged by from here on.
     fn set_path(&mut self, path: Path) {
+        if !matches!(path, Path::Known(_)) {
+            self.role = None;
+        }
         self.path = path;
         self.resituate();
     }

@@ -355,6 +355,7 @@ impl Exchange {
             }) = piece
             {
                 self.set_path(read_path(row).map_or(Path::Unreadable, Path::Known));
+                self.role = read_role(row);
             }
         } else if answer.fails && self.pipeline.transaction_status() != TransactionStatus::Failed {
             // The agent's reset ran and ours did not: what follows would not name the agent.
@@ -413,7 +414,13 @@ impl Exchange {
     }
 }
 
-/// The schemas in the one row that answers [`super::READ_PATH`].
+/// The role in the one row that answers [`super::READ_PATH`].
+fn read_role(row: &DataRow<'_>) -> Option<Rc<str>> {
+    let role = row.values().ok()?.iter().nth(1)??;
+    std::str::from_utf8(role).ok().map(Rc::from)
+}
+
+/// The schemas in the same row.
 fn read_path(row: &DataRow<'_>) -> Option<Rc<[String]>> {
     let text = row.values().ok()?.iter().next()??;
     serde_json::from_slice::<Vec<String>>(text)
