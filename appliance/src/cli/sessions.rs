@@ -25,9 +25,28 @@ pub(super) struct Sessions {
     /// Only those that are live, ended or interrupted
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
+    /// Only those that started at this time or later: 24h ago, or 2026-11-26T13:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only those that started before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only those that did, or tried, something of this class: drop, write, ddl, ... (commas between
+    /// several)
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// Only those that touched, or tried to, a table of this name: orders, sales.*, ...
+    #[arg(long, value_name = "PATTERN")]
+    table: Option<String>,
     /// Only those in which something was refused
     #[arg(long)]
     denied: bool,
+    /// Only those in which a person was asked
+    #[arg(long)]
+    held: bool,
+    /// Only those that ended for this reason: finished, revoked, ...
+    #[arg(long, value_name = "REASON")]
+    ended: Option<String>,
     /// Only those older than this session
     #[arg(long, value_name = "ID")]
     before: Option<String>,
@@ -63,7 +82,13 @@ impl Sessions {
             agent: self.agent,
             target: self.target,
             state: self.state,
+            since: self.since,
+            until: self.until,
+            class: self.class,
+            table: self.table,
             denied: self.denied,
+            held: self.held,
+            ended: self.ended,
             before: self.before,
             limit: self.limit,
         };
@@ -82,7 +107,8 @@ impl Sessions {
         }
         let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
         let header = [
-            "session", "started", "state", "agent", "target", "commands", "denied", "rows", "peer",
+            "session", "started", "state", "agent", "target", "commands", "denied", "held", "rows",
+            "peer", "ended",
         ];
         print(&table(&header, &rows))?;
         Ok(())
@@ -99,8 +125,10 @@ fn row(session: &SessionLine) -> Vec<String> {
         text(&session.target),
         session.commands.to_string(),
         session.denials.to_string(),
+        session.holds.to_string(),
         session.rows.to_string(),
         text(&session.peer),
+        text(&session.end_reason),
     ]
 }
 

@@ -107,7 +107,13 @@ impl AdminClient {
             ("agent", wanted.agent.as_deref()),
             ("target", wanted.target.as_deref()),
             ("state", wanted.state.as_deref()),
+            ("since", wanted.since.as_deref()),
+            ("until", wanted.until.as_deref()),
+            ("class", wanted.class.as_deref()),
+            ("table", wanted.table.as_deref()),
             ("denied", wanted.denied.then_some("true")),
+            ("held", wanted.held.then_some("true")),
+            ("ended", wanted.ended.as_deref()),
             ("before", wanted.before.as_deref()),
             ("limit", limit.as_deref()),
         ];

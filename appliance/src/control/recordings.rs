@@ -3,14 +3,18 @@
 //! Reads the catalogue and the journal files; nothing here needs the appliance to run.
 
 use std::io::Write;
+use std::time::UNIX_EPOCH;
 
+use policy::class::ClassSet;
+use policy::pattern::{Pattern, PatternError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::recorder::format::unix_micros;
 use crate::recorder::replay::{Replay, ReplayError};
 use crate::recorder::{
-    Catalogue, CatalogueError, RecordingSettings, SessionEntry, SessionFilter, SessionId,
-    SessionState,
+    Catalogue, CatalogueError, EndReason, RecordingSettings, SessionEntry, SessionFilter,
+    SessionId, SessionState,
 };
 
 pub use crate::recorder::replay::ReplayForm;
@@ -25,8 +29,21 @@ pub struct SessionsWanted {
     pub target: Option<String>,
     /// `live`, `ended` or `interrupted`.
     pub state: Option<String>,
+    /// Started at this time or later: RFC 3339, only the day, or how long ago (`24h`).
+    pub since: Option<String>,
+    /// Started before this time.
+    pub until: Option<String>,
+    /// Did something of one of these classes of statements, or tried to: names of classes or of
+    /// their groups, with commas between them.
+    pub class: Option<String>,
+    /// Did something to such a table, or tried to: a pattern as in policy.
+    pub table: Option<String>,
     /// Only sessions in which something was refused.
     pub denied: bool,
+    /// Only sessions in which a person was asked.
+    pub held: bool,
+    /// Only sessions that ended for this reason, such as `revoked`.
+    pub ended: Option<String>,
     /// Only sessions older than this one.
     pub before: Option<String>,
     pub limit: Option<u32>,
@@ -54,6 +71,8 @@ pub struct SessionLine {
     pub read_only: bool,
     pub commands: u64,
     pub denials: u64,
+    /// Commands that people were asked about.
+    pub holds: u64,
     pub rows: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
@@ -68,6 +87,14 @@ pub enum RecordingsError {
     Ambiguous { name: String },
     #[error("a state is one of live, ended, interrupted")]
     NotAState,
+    #[error("a time is written 2026-11-26T13:00:00Z, 2026-11-26, or 24h for so long ago")]
+    NotATime,
+    #[error("policy has no class of statements `{name}`")]
+    NotAClass { name: String },
+    #[error("the table is not a pattern: NAME or SCHEMA.NAME, as in policy")]
+    NotATable(#[source] PatternError),
+    #[error("an end is one of {}", end_reasons())]
+    NotAnEnd,
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
     #[error(transparent)]
@@ -82,19 +109,66 @@ pub fn sessions(
     settings: &RecordingSettings,
     wanted: &SessionsWanted,
 ) -> Result<Vec<SessionLine>, RecordingsError> {
-    let state = wanted.state.as_deref().map(state_named).transpose()?;
-    let before = wanted.before.as_deref().map(session_named).transpose()?;
-    let filter = SessionFilter {
-        agent: wanted.agent.clone(),
-        target: wanted.target.clone(),
-        state,
-        denied: wanted.denied,
-        before,
-        limit: wanted.limit,
-        ..SessionFilter::default()
-    };
+    let filter = filter(wanted)?;
     let entries = Catalogue::open(&settings.catalogue)?.sessions(&filter)?;
     Ok(entries.into_iter().map(SessionLine::from).collect())
+}
+
+fn filter(wanted: &SessionsWanted) -> Result<SessionFilter, RecordingsError> {
+    let time = |text: &Option<String>| text.as_deref().map(time_named).transpose();
+    let table = wanted.table.as_deref().map(Pattern::parse).transpose();
+    let ended = wanted
+        .ended
+        .as_deref()
+        .map(|word| EndReason::from_name(word).ok_or(RecordingsError::NotAnEnd));
+    Ok(SessionFilter {
+        agent: wanted.agent.clone(),
+        target: wanted.target.clone(),
+        state: wanted.state.as_deref().map(state_named).transpose()?,
+        since: time(&wanted.since)?,
+        until: time(&wanted.until)?,
+        classes: wanted
+            .class
+            .as_deref()
+            .map_or_else(|| Ok(Vec::new()), classes_named)?,
+        table: table.map_err(RecordingsError::NotATable)?,
+        denied: wanted.denied,
+        held: wanted.held,
+        ended: ended.transpose()?,
+        before: wanted.before.as_deref().map(session_named).transpose()?,
+        limit: wanted.limit,
+    })
+}
+
+/// Microseconds since 1970.
+pub(crate) fn time_named(text: &str) -> Result<u64, RecordingsError> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(unix_micros(runtime::unix_time().saturating_sub(ago)));
+    }
+    let day = format!("{text}T00:00:00Z");
+    [text, &day]
+        .into_iter()
+        .find_map(|text| humantime::parse_rfc3339_weak(text).ok())
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .map(unix_micros)
+        .ok_or(RecordingsError::NotATime)
+}
+
+/// Names of the classes that the words stand for.
+fn classes_named(words: &str) -> Result<Vec<String>, RecordingsError> {
+    let mut classes = Vec::new();
+    for word in words.split(',').map(str::trim) {
+        let set = ClassSet::named(word).ok_or_else(|| RecordingsError::NotAClass {
+            name: word.chars().take(32).collect(),
+        })?;
+        classes.extend(set.iter().map(|class| class.name().to_owned()));
+    }
+    Ok(classes)
+}
+
+fn end_reasons() -> String {
+    let names: Vec<&str> = EndReason::ALL.iter().map(|reason| reason.name()).collect();
+    names.join(", ")
 }
 
 /// The replay of the session that `name` is the id of, or the beginning of it.
@@ -182,6 +256,7 @@ impl From<SessionEntry> for SessionLine {
             read_only: entry.read_only,
             commands: entry.counters.commands,
             denials: entry.counters.denials,
+            holds: entry.holds,
             rows: entry.counters.rows,
             bytes_received: entry.counters.bytes_received,
             bytes_sent: entry.counters.bytes_sent,

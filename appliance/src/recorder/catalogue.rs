@@ -3,13 +3,15 @@
 //! It never writes; what it shows is as fresh as the last [`super::JournalHandle::flush`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::types::ToSql;
+use policy::pattern::{Candidate, Pattern};
+use rusqlite::types::{ToSql, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use serde::Serialize;
 
-use super::format::Counters;
-use super::index::{CatalogueError, signed, unsigned};
+use super::format::{Counters, EndReason};
+use super::index::{CatalogueError, SCHEMA_VERSION, signed, unsigned};
 use super::session_id::{SESSION_ID_CHARS, SessionId};
 
 /// Rows that one question is answered with when it sets no limit.
@@ -70,6 +72,8 @@ pub struct SessionEntry {
     pub shard: u16,
     pub read_only: bool,
     pub counters: Counters,
+    /// Commands that people were asked about.
+    pub holds: u64,
 }
 
 /// A refused login as the catalogue has it.
@@ -97,8 +101,19 @@ pub struct SessionFilter {
     pub state: Option<SessionState>,
     /// Started at this time or later, in microseconds since 1970.
     pub since: Option<u64>,
+    /// Started before this time.
+    pub until: Option<u64>,
+    /// Did something of one of these classes, or tried to; none means anything.
+    pub classes: Vec<String>,
+    /// Did something to a table that fits, or tried to. A session with more tables than are kept
+    /// fits too.
+    pub table: Option<Pattern>,
     /// Only sessions in which something was refused.
     pub denied: bool,
+    /// Only sessions in which a person was asked.
+    pub held: bool,
+    /// Only sessions that ended for this reason.
+    pub ended: Option<EndReason>,
     /// Only sessions before this one in the list, for the next page.
     pub before: Option<SessionId>,
     /// At most this many; [`ROWS_DEFAULT`] when not set, never more than [`ROWS_MAX`].
@@ -121,7 +136,14 @@ pub struct Catalogue {
 
 const SESSION_COLUMNS: &str = "id, started, last_seen, ended, state, end_reason, issuer, subject, \
      name, groups, target, protocol, user, application, peer, shard, read_only, commands, denials, \
-     rows, bytes_received, bytes_sent";
+     holds, rows, bytes_received, bytes_sent";
+
+/// Between the time in a session's id and that of its first record lies less than this, and a step
+/// of the clock. Ids narrow a search by time; the times decide.
+const ID_TIME_SLACK: Duration = Duration::from_secs(600);
+
+/// How an object is recorded that may be any table.
+const ANY_TABLE: &str = "any table";
 
 impl Catalogue {
     /// Opens the catalogue that a [`super::JournalThread`] keeps at `path`.
@@ -132,7 +154,7 @@ impl Catalogue {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let catalogue = Connection::open_with_flags(path, flags)
             .and_then(|connection| {
-                connection.busy_timeout(std::time::Duration::from_secs(5))?;
+                connection.busy_timeout(Duration::from_secs(5))?;
                 Ok(connection)
             })
             .map_err(|source| CatalogueError::Database {
@@ -140,10 +162,17 @@ impl Catalogue {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(Self {
+        let catalogue = Self {
             connection: catalogue,
             path: path.to_owned(),
-        })
+        };
+        let version = catalogue
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0));
+        match version.map_err(|source| catalogue.error(source))? {
+            SCHEMA_VERSION => Ok(catalogue),
+            found => Err(CatalogueError::Version { found }),
+        }
     }
 
     fn error(&self, source: rusqlite::Error) -> CatalogueError {
@@ -159,40 +188,97 @@ impl Catalogue {
     /// # Errors
     /// When the catalogue cannot be read.
     pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionEntry>, CatalogueError> {
-        let since = filter.since.map(signed);
-        let state = filter.state.map(SessionState::name);
-        let before = filter.before.map(|session| session.to_string());
-        let limit = i64::from(filter.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX));
-        let asked: [(&str, Option<&dyn ToSql>); 5] = [
-            (
-                "? IN (subject, name)",
-                filter.agent.as_ref().map(|agent| agent as &dyn ToSql),
-            ),
-            (
-                "target = ?",
-                filter.target.as_ref().map(|target| target as &dyn ToSql),
-            ),
-            ("state = ?", state.as_ref().map(|state| state as &dyn ToSql)),
-            (
-                "started >= ?",
-                since.as_ref().map(|since| since as &dyn ToSql),
-            ),
-            ("id < ?", before.as_ref().map(|before| before as &dyn ToSql)),
-        ];
-        let mut conditions = vec![if filter.denied { "denials > 0" } else { "true" }];
-        let mut values = Vec::new();
-        for (condition, value) in asked {
-            if let Some(value) = value {
-                conditions.push(condition);
-                values.push(value);
-            }
+        let (query, values) = self.search(filter)?;
+        let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+        self.rows(&query, &values, session_entry)
+    }
+
+    /// The question that finds the sessions of `filter`, with its values. Every condition has an
+    /// index.
+    pub(super) fn search(
+        &self,
+        filter: &SessionFilter,
+    ) -> Result<(String, Vec<Value>), CatalogueError> {
+        let mut conditions = vec!["true".to_owned()];
+        let mut values: Vec<Value> = Vec::new();
+        let mut must = |condition: &str, of: &[Value]| {
+            conditions.push(condition.to_owned());
+            values.extend_from_slice(of);
+        };
+        if let Some(agent) = &filter.agent {
+            let agent = Value::from(agent.clone());
+            must("(subject = ? OR name = ?)", &[agent.clone(), agent]);
         }
-        values.push(&limit);
+        if let Some(target) = &filter.target {
+            must("target = ?", &[target.clone().into()]);
+        }
+        if let Some(state) = filter.state {
+            must("state = ?", &[state.name().to_owned().into()]);
+        }
+        if let Some(since) = filter.since {
+            let earliest = Duration::from_micros(since).saturating_sub(ID_TIME_SLACK);
+            let first = SessionId::first_at(earliest).to_string();
+            must(
+                "(id >= ? AND started >= ?)",
+                &[first.into(), signed(since).into()],
+            );
+        }
+        if let Some(until) = filter.until {
+            let latest = Duration::from_micros(until).saturating_add(ID_TIME_SLACK);
+            let end = SessionId::first_at(latest).to_string();
+            must(
+                "(id < ? AND started < ?)",
+                &[end.into(), signed(until).into()],
+            );
+        }
+        if !filter.classes.is_empty() {
+            let classes = serde_json::Value::from(filter.classes.clone()).to_string();
+            must(
+                "id IN (SELECT session FROM session_classes
+                        WHERE class IN (SELECT value FROM json_each(?)))",
+                &[classes.into()],
+            );
+        }
+        if let Some(pattern) = &filter.table {
+            let objects = serde_json::Value::from(self.objects(pattern)?).to_string();
+            must(
+                "id IN (SELECT session FROM session_objects
+                        WHERE object IN (SELECT value FROM json_each(?))
+                        UNION ALL SELECT id FROM sessions WHERE objects_left_out > 0)",
+                &[objects.into()],
+            );
+        }
+        if filter.denied {
+            must("denials > 0", &[]);
+        }
+        if filter.held {
+            must("holds > 0", &[]);
+        }
+        if let Some(ended) = filter.ended {
+            must("end_reason = ?", &[ended.name().to_owned().into()]);
+        }
+        if let Some(before) = filter.before {
+            must("id < ?", &[before.to_string().into()]);
+        }
+        let limit = i64::from(filter.limit.unwrap_or(ROWS_DEFAULT).min(ROWS_MAX));
+        values.push(limit.into());
         let conditions = conditions.join(" AND ");
         let query = format!(
             "SELECT {SESSION_COLUMNS} FROM sessions WHERE {conditions} ORDER BY id DESC LIMIT ?"
         );
-        self.rows(&query, values.as_slice(), session_entry)
+        Ok((query, values))
+    }
+
+    /// Numbers of the recorded objects that are, or may be, tables of `pattern`.
+    fn objects(&self, pattern: &Pattern) -> Result<Vec<i64>, CatalogueError> {
+        let objects = self.rows("SELECT id, name FROM objects", &[], |row| {
+            let entry = || Ok((row.get(0)?, row.get::<_, String>(1)?));
+            entry().map_err(|_: rusqlite::Error| CatalogueError::Row)
+        })?;
+        let fitting = objects
+            .into_iter()
+            .filter(|(_, name)| may_be(name, pattern));
+        Ok(fitting.map(|(id, _)| id).collect())
     }
 
     /// One session; `None` when the catalogue does not know it.
@@ -281,6 +367,29 @@ impl Catalogue {
     }
 }
 
+/// Whether an object, as it is recorded, may be a table of `pattern`. A schema that the statement
+/// did not tell may be any.
+fn may_be(object: &str, pattern: &Pattern) -> bool {
+    let fits = |schema, name| {
+        pattern.may_match(Candidate {
+            schema,
+            name: Some(name),
+        })
+    };
+    if object == ANY_TABLE {
+        return true;
+    }
+    if !object.contains('.') {
+        return !object.ends_with("()") && fits(None, object);
+    }
+    // Names are recorded without quotes: where there are several points, each may divide.
+    let divided = object.match_indices('.').any(|(at, _)| {
+        let (schema, name) = (object.get(..at), object.get(at + 1..).unwrap_or_default());
+        fits(schema.filter(|schema| *schema != "*"), name)
+    });
+    divided && !object.ends_with("()")
+}
+
 fn session_entry(row: &Row<'_>) -> Result<SessionEntry, CatalogueError> {
     let id: String = field(row, "id")?;
     let state: String = field(row, "state")?;
@@ -313,6 +422,7 @@ fn session_entry(row: &Row<'_>) -> Result<SessionEntry, CatalogueError> {
             bytes_received: number("bytes_received")?,
             bytes_sent: number("bytes_sent")?,
         },
+        holds: number("holds")?,
     })
 }
 

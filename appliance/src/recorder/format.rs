@@ -18,6 +18,7 @@
 //! The position of the frame orders the records of a shard, the sequence those of a session; the
 //! chain and the seal of evidence can be laid over both.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -581,6 +582,13 @@ pub struct CommandRecord<'b> {
 }
 
 impl CommandRecord<'_> {
+    /// The same for all commands of which policy said the same. In this process only.
+    pub(super) fn note_digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.note.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The whole of what policy said.
     ///
     /// # Errors

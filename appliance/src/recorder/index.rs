@@ -3,7 +3,7 @@
 //! It holds nothing that the journal files do not: a catalogue that is lost or damaged is made
 //! again from them. Only the journal thread writes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,22 @@ use thiserror::Error;
 
 use super::file::{FILE_HEADER_BYTES, FileHeader, JournalError, StoredFile, stored_files, widen};
 use super::format::{
-    Counters, PrincipalNote, Record, RecordError, RecordHeader, RefusedLogin, SessionEnd,
-    SessionStart, Verdict,
+    ApprovalStep, CommandRecord, Counters, PrincipalNote, Record, RecordError, RecordHeader,
+    RefusedLogin, SessionEnd, SessionStart, Verdict,
 };
 use super::session_id::SessionId;
 
 /// Version of the tables. Another one is set aside and the catalogue made again.
-const SCHEMA_VERSION: i64 = 1;
+///
+/// 2 brought what sessions did and to what, and whether something was held.
+pub(super) const SCHEMA_VERSION: i64 = 2;
+
+/// Objects of one session that can be found by their name. A session with more is shown whatever
+/// name is asked for, so that none is missed.
+const OBJECTS_MAX: usize = 1000;
+
+/// Classes of one session that can be found: more than policy has.
+const CLASSES_MAX: usize = 64;
 
 /// Sessions and refused logins that may wait to be written while the catalogue fails.
 ///
@@ -56,13 +65,38 @@ CREATE TABLE sessions (
     policy         INTEGER NOT NULL DEFAULT 0,
     commands       INTEGER NOT NULL DEFAULT 0,
     denials        INTEGER NOT NULL DEFAULT 0,
+    holds          INTEGER NOT NULL DEFAULT 0,
+    objects_left_out INTEGER NOT NULL DEFAULT 0, -- more objects than are kept below
     rows           INTEGER NOT NULL DEFAULT 0,
     bytes_received INTEGER NOT NULL DEFAULT 0,
     bytes_sent     INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX sessions_by_subject ON sessions (subject, started);
-CREATE INDEX sessions_by_target ON sessions (target, started);
+-- Each index has the id behind its columns: what it finds is in the order of time.
+CREATE INDEX sessions_by_subject ON sessions (subject);
+CREATE INDEX sessions_by_name ON sessions (name);
+CREATE INDEX sessions_by_target ON sessions (target);
 CREATE INDEX sessions_by_state ON sessions (state);
+CREATE INDEX sessions_by_end ON sessions (end_reason);
+CREATE INDEX sessions_denied ON sessions (id) WHERE denials > 0;
+CREATE INDEX sessions_held ON sessions (id) WHERE holds > 0;
+CREATE INDEX sessions_left_out ON sessions (id) WHERE objects_left_out > 0;
+-- What sessions did, and to what.
+CREATE TABLE session_classes (
+    session        TEXT NOT NULL,
+    class          TEXT NOT NULL,
+    PRIMARY KEY (session, class)
+) WITHOUT ROWID;
+CREATE INDEX session_classes_by_class ON session_classes (class);
+CREATE TABLE objects (
+    id             INTEGER PRIMARY KEY,
+    name           TEXT NOT NULL UNIQUE       -- as recorded: public.orders, lower(), ...
+);
+CREATE TABLE session_objects (
+    session        TEXT NOT NULL,
+    object         INTEGER NOT NULL REFERENCES objects (id),
+    PRIMARY KEY (session, object)
+) WITHOUT ROWID;
+CREATE INDEX session_objects_by_object ON session_objects (object);
 -- Where the records of a session are: from its first to its last in each file.
 CREATE TABLE extents (
     session        TEXT NOT NULL,
@@ -99,6 +133,10 @@ pub enum CatalogueError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the catalogue is of version {found}, not {SCHEMA_VERSION}: `sallyport serve` makes it again"
+    )]
+    Version { found: i64 },
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error("a row of the catalogue has a value that is not known")]
@@ -134,10 +172,65 @@ struct SessionChange {
     started: Option<(u64, SessionStart)>,
     ended: Option<(u64, SessionEnd)>,
     counters: Counters,
+    /// Commands that people were asked about.
+    holds: u64,
+    deeds: Deeds,
     first_seen: u64,
     last_seen: u64,
     shard: u16,
     extents: Vec<(String, Extent)>,
+}
+
+/// What a session did, and to what.
+#[derive(Clone, Debug, Default)]
+struct Deeds {
+    classes: BTreeSet<String>,
+    objects: BTreeSet<String>,
+    /// There were more objects than are kept, here or in a record.
+    left_out: bool,
+    /// Digests of notes that were taken apart already: most commands of a session are alike.
+    known: HashSet<u64>,
+}
+
+impl Deeds {
+    fn note(&mut self, command: &CommandRecord<'_>) {
+        if !self.known.insert(command.note_digest()) {
+            return;
+        }
+        // What cannot be read here cannot be read in the replay either, and is shown there.
+        let Ok(decision) = command.decision() else {
+            return;
+        };
+        self.left_out |= decision.effects_left_out > 0;
+        for effect in decision.effects {
+            if self.classes.len() < CLASSES_MAX {
+                self.classes.insert(effect.class);
+            }
+            if let Some(object) = effect.object {
+                self.keep_object(object);
+            }
+        }
+    }
+
+    fn keep_object(&mut self, object: String) {
+        if self.objects.len() < OBJECTS_MAX || self.objects.contains(&object) {
+            self.objects.insert(object);
+        } else {
+            self.left_out = true;
+        }
+    }
+
+    fn merge(&mut self, later: Self) {
+        self.classes.extend(later.classes);
+        self.left_out |= later.left_out;
+        for object in later.objects {
+            self.keep_object(object);
+        }
+        // A session that is not written for long has other notes all the time.
+        if self.known.len() < OBJECTS_MAX {
+            self.known.extend(later.known);
+        }
+    }
 }
 
 /// Offsets of the first and last record of a session in a file.
@@ -211,13 +304,18 @@ impl SessionChange {
                 counters.commands += u64::from(command.kind.runs());
                 counters.denials += u64::from(command.verdict == Verdict::Refused);
                 counters.bytes_received += widen(command.wire.len());
+                self.deeds.note(&command);
             }
             Record::CommandRest { wire } => counters.bytes_received += widen(wire.len()),
             Record::Response { rows, wire } => {
                 counters.rows = counters.rows.saturating_add(rows);
                 counters.bytes_sent += widen(wire.len());
             }
-            Record::RefusedLogin(_) | Record::Approval(_) | Record::Unknown { .. } => {}
+            Record::Approval(note) => {
+                let is_new = matches!(note.step, ApprovalStep::Asked | ApprovalStep::NotAsked);
+                self.holds += u64::from(is_new);
+            }
+            Record::RefusedLogin(_) | Record::Unknown { .. } => {}
         }
     }
 
@@ -227,10 +325,14 @@ impl SessionChange {
             started,
             ended,
             counters,
+            holds,
+            deeds,
             last_seen,
             extents,
             ..
         } = later;
+        self.holds += holds;
+        self.deeds.merge(deeds);
         self.started = self.started.take().or(started);
         self.ended = ended.or_else(|| self.ended.take());
         self.last_seen = self.last_seen.max(last_seen);
@@ -281,6 +383,15 @@ impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, CatalogueError> {
         let connection = match open_database(path) {
             Ok(connection) => connection,
+            Err(CatalogueError::Version { found }) => {
+                let aside = set_aside(path)?;
+                tracing::info!(
+                    catalogue = %path.display(), aside = %aside.display(), found,
+                    needed = SCHEMA_VERSION,
+                    "the catalogue is of another version; it is made again from the recordings"
+                );
+                open_database(path)?
+            }
             Err(CatalogueError::Database { source, .. }) if is_damage(&source) => {
                 let aside = set_aside(path)?;
                 tracing::error!(
@@ -490,19 +601,18 @@ fn open_database(path: &Path) -> Result<Connection, CatalogueError> {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            SCHEMA_VERSION => Ok(()),
-            0 => connection.execute_batch(&format!(
+        if version == 0 {
+            connection.execute_batch(&format!(
                 "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )),
-            _ => Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-                None,
-            )),
+            ))?;
+            return Ok(SCHEMA_VERSION);
         }
+        Ok(version)
     };
-    prepare().map_err(error("prepare"))?;
-    Ok(connection)
+    match prepare().map_err(error("prepare"))? {
+        SCHEMA_VERSION => Ok(connection),
+        found => Err(CatalogueError::Version { found }),
+    }
 }
 
 /// What the catalogue tells about agents is for its owner only.
@@ -527,7 +637,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, CatalogueError> {
         let mut from = path.as_os_str().to_owned();
         from.push(suffix);
         let mut to = path.as_os_str().to_owned();
-        to.push(format!(".damaged-{stamp}{suffix}"));
+        to.push(format!(".old-{stamp}{suffix}"));
         aside = PathBuf::from(to);
         match fs::rename(&from, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -642,7 +752,7 @@ fn write_session(
         .prepare_cached(
             "UPDATE sessions SET last_seen = max(last_seen, ?2), commands = commands + ?3,
                 denials = denials + ?4, rows = rows + ?5, bytes_received = bytes_received + ?6,
-                bytes_sent = bytes_sent + ?7 WHERE id = ?1",
+                bytes_sent = bytes_sent + ?7, holds = holds + ?8 WHERE id = ?1",
         )?
         .execute(params![
             id,
@@ -651,8 +761,10 @@ fn write_session(
             signed(counters.denials),
             signed(counters.rows),
             signed(counters.bytes_received),
-            signed(counters.bytes_sent)
+            signed(counters.bytes_sent),
+            signed(change.holds)
         ])?;
+    write_deeds(transaction, &id, &change.deeds)?;
     if let Some((at, end)) = &change.ended {
         transaction
             .prepare_cached(
@@ -660,6 +772,44 @@ fn write_session(
                  WHERE id = ?1",
             )?
             .execute(params![id, signed(*at), end.reason.name(), signed(end.counters.rows)])?;
+    }
+    Ok(())
+}
+
+/// Each of them once, however often they are written.
+fn write_deeds(transaction: &Transaction<'_>, id: &str, deeds: &Deeds) -> rusqlite::Result<()> {
+    let mut keep_class = transaction
+        .prepare_cached("INSERT OR IGNORE INTO session_classes (session, class) VALUES (?1, ?2)")?;
+    for class in &deeds.classes {
+        keep_class.execute(params![id, class])?;
+    }
+    if deeds.objects.is_empty() && !deeds.left_out {
+        return Ok(());
+    }
+    let kept: i64 = transaction
+        .prepare_cached("SELECT count(*) FROM session_objects WHERE session = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    let mut room = OBJECTS_MAX.saturating_sub(usize::try_from(kept).unwrap_or(OBJECTS_MAX));
+    let mut left_out = deeds.left_out;
+    let mut make_object = transaction.prepare_cached(
+        "INSERT INTO objects (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name
+         RETURNING id",
+    )?;
+    let mut keep_object = transaction.prepare_cached(
+        "INSERT OR IGNORE INTO session_objects (session, object) VALUES (?1, ?2)",
+    )?;
+    for object in &deeds.objects {
+        if room == 0 {
+            left_out = true;
+            break;
+        }
+        let object: i64 = make_object.query_row([object], |row| row.get(0))?;
+        room = room.saturating_sub(keep_object.execute(params![id, object])?);
+    }
+    if left_out {
+        transaction
+            .prepare_cached("UPDATE sessions SET objects_left_out = 1 WHERE id = ?1")?
+            .execute([id])?;
     }
     Ok(())
 }

@@ -41,6 +41,11 @@ impl SessionId {
         Ok(Self(milliseconds << 80 | u128::from_be_bytes(bytes) >> 48))
     }
 
+    /// The first id of that millisecond.
+    pub(super) fn first_at(unix_time: Duration) -> Self {
+        Self((unix_time.as_millis() & ((1 << 48) - 1)) << 80)
+    }
+
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod durability;
 mod replay;
+mod search;
 mod sessions;
 mod shard;
 mod sql;

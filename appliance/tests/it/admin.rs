@@ -516,7 +516,8 @@ fn commands_without_an_appliance_say_so_and_recordings_are_read_all_the_same() {
     let (mut place, _) = Place::serving();
     place.signal(Signal::TERM);
     place.wait();
-    let header = "session  started  state  agent  target  commands  denied  rows  peer\n";
+    let header =
+        "session  started  state  agent  target  commands  denied  held  rows  peer  ended\n";
     assert_eq!(place.text(&["sessions"]), header);
     let (code, _, errors) = place.outcome(&["replay", "0000"]);
     let expected = "sallyport: `0000` is not the id of a session, nor the beginning of one\n";

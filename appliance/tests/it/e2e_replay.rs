@@ -1,4 +1,4 @@
-//! Replays of long sessions by the shipped binary, in less memory than the session takes.
+//! Recorded sessions found and replayed by the shipped binary.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -207,4 +207,50 @@ fn a_prepared_statement_of_a_stock_client_is_shown_with_its_values() {
                     -- SELECT 1\n";
     assert!(text.contains(expected), "{text}");
     assert!(text.contains("refused by no-destruction\ndrop table customers;\n-- ERROR 42501: "));
+}
+
+#[test]
+fn sessions_are_found_by_what_was_done_in_them() {
+    let server = orders_server();
+    let appliance = Appliance::start(&Setup::for_server(&server));
+    let statements = [
+        ("reader", "select count(*) from customers"),
+        ("writer", "update orders set total = 1 where id = 1"),
+        ("vandal", "drop table customers"),
+    ];
+    for (agent, statement) in statements {
+        let mut wire = appliance.login(agent, "analysts");
+        wire.send('Q', format!("{statement}\0").as_bytes());
+        while wire.receive().unwrap().tag != 'Z' {}
+    }
+    let check = |conditions: &[&str], expected: &[&str]| {
+        let listed = appliance.cli_text(&[&["sessions", "--json"], conditions].concat());
+        let listed = json_lines(&listed);
+        let mut agents: Vec<&str> = listed
+            .iter()
+            .map(|session| session["name"].as_str().unwrap())
+            .collect();
+        agents.sort_unstable();
+        assert_eq!(agents, expected, "{conditions:?}");
+    };
+    check(&["--class", "drop"], &["vandal"]);
+    check(&["--class", "update,select"], &["reader", "writer"]);
+    check(&["--class", "write"], &["writer"]);
+    check(&["--table", "customers"], &["reader", "vandal"]);
+    check(&["--table", "public.ord*"], &["writer"]);
+    check(&["--table", "customers", "--denied"], &["vandal"]);
+    check(&["--since", "1h"], &["reader", "vandal", "writer"]);
+    check(&["--until", "1h"], &[]);
+    check(&["--since", "2999-01-01"], &[]);
+    check(&["--held"], &[]);
+    check(&["--ended", "revoked"], &[]);
+    for wrong in [
+        ["--class", "destroy"],
+        ["--table", "a.b.c.d"],
+        ["--since", "yesterday"],
+        ["--ended", "somehow"],
+    ] {
+        let output = appliance.cli(&[["sessions"].as_slice(), &wrong].concat());
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+    }
 }

@@ -96,9 +96,12 @@ fn not_shown(error: &RecordingsError) -> Response {
     let status = match error {
         RecordingsError::NoSuchSession { .. }
         | RecordingsError::Replay(ReplayError::NoSuchSession { .. }) => StatusCode::NOT_FOUND,
-        RecordingsError::Ambiguous { .. } | RecordingsError::NotAState => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        RecordingsError::Ambiguous { .. }
+        | RecordingsError::NotAState
+        | RecordingsError::NotATime
+        | RecordingsError::NotAClass { .. }
+        | RecordingsError::NotATable(_)
+        | RecordingsError::NotAnEnd => StatusCode::UNPROCESSABLE_ENTITY,
         RecordingsError::Catalogue(_) | RecordingsError::Replay(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

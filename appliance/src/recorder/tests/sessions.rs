@@ -49,6 +49,7 @@ fn a_finished_session_is_listed_with_its_counts() {
             bytes_received: 14,
             bytes_sent: 14,
         },
+        holds: 0,
     };
     assert_eq!(entry, expected);
     drop(journal);

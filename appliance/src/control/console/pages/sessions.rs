@@ -46,9 +46,13 @@ impl Search {
             agent: given(&self.agent),
             target: given(&self.target),
             state: given(&self.state),
+            since: given(&self.since),
+            class: given(&self.class),
+            table: given(&self.table),
             denied: self.denied,
             before: self.before.clone(),
             limit: Some(LINES_MAX),
+            ..SessionsWanted::default()
         }
     }
 
