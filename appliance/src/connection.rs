@@ -249,8 +249,10 @@ async fn login(
     if let Err(failure) = &proven
         && let Some(issuer) = failure.newer_keys_of()
     {
-        let patience = deadline.min(runtime::now() + NEWER_KEYS);
-        shard.seek_newer_keys(issuer, patience).await;
+        // Half of what is left, so that there is time to say no.
+        let now = runtime::now();
+        let patience = NEWER_KEYS.min(deadline.saturating_duration_since(now) / 2);
+        shard.seek_newer_keys(issuer, now + patience).await;
         proven = prove(shard, &snapshot, claim, source, deadline).await?;
     }
     let proven = proven.map_err(LoginRefusal::NotProven)?;
