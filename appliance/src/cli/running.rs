@@ -7,7 +7,7 @@ use clap::Args;
 use super::table::table;
 use super::{Failure, client, print, time, warn};
 use crate::config::Environment;
-use crate::control::{Health, ReloadReport, Status, paths};
+use crate::control::{Health, IssuerStatus, ReloadReport, Status, paths};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
@@ -42,6 +42,8 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
     let pools = health.pools.iter().filter(|pool| pool.failing);
     let failing: Vec<&str> = pools.map(|pool| pool.target.as_str()).collect();
     let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let issuers = status.issuers.iter().map(issuer);
+    let issuers: Vec<Vec<String>> = issuers.map(|said| row("issuer", said)).collect();
     let rows = [
         row("version", status.version),
         row("process", status.pid.to_string()),
@@ -84,6 +86,24 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
             },
         ),
     ];
-    print(&table(&[], &rows))?;
+    print(&table(&[], &[rows.as_slice(), &issuers].concat()))?;
     Ok(())
+}
+
+/// How an issuer does whose keys are fetched, in a line.
+fn issuer(status: &IssuerStatus) -> String {
+    let mut line = status.name.clone();
+    line.push_str(if status.accepted {
+        ": accepted"
+    } else {
+        ": its tokens are refused"
+    });
+    if let Some(seconds) = status.keys_age_seconds {
+        let age = humantime::format_duration(Duration::from_secs(seconds));
+        line.push_str(&format!("; keys fetched {age} ago"));
+    }
+    if let Some(trouble) = &status.trouble {
+        line.push_str(&format!("; {trouble}"));
+    }
+    line
 }

@@ -21,8 +21,8 @@ mod socket;
 mod trail;
 
 pub use api::{
-    Health, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami, document as openapi,
-    paths,
+    Health, IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami,
+    document as openapi, paths,
 };
 pub use client::{AdminClient, AdminError};
 pub use console::ConsoleLink;

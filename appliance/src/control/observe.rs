@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use runtime::{Published, ShardId};
 
 use crate::config::Snapshot;
+use crate::identity::RemoteKeys;
 use crate::recorder::JournalHandle;
 use crate::shard::mailbox::{Directory, ToShard};
 use crate::telemetry::metrics::{JournalObservation, Observation, ShardObservation};
@@ -18,6 +19,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 pub(super) struct Observer {
     pub(super) directory: Directory,
     pub(super) snapshot: Published<Snapshot>,
+    pub(super) keys: Published<RemoteKeys>,
     pub(super) recorder: JournalHandle,
     pub(super) started: Instant,
 }
@@ -68,9 +70,29 @@ impl Observer {
             policy_age: snapshot.in_force_since.elapsed(),
             uptime: self.started.elapsed(),
             draining: self.directory.is_draining(),
-            gauges: Vec::new(),
+            gauges: issuers(&self.keys.load()),
         }
     }
+}
+
+/// How issuers do whose keys are fetched.
+fn issuers(keys: &RemoteKeys) -> Vec<(&'static str, &'static str, f64)> {
+    let now = runtime::unix_time().as_secs();
+    let refused = keys.sources.iter().filter(|known| known.keys.is_none());
+    let ages = keys.sources.iter().filter_map(|known| known.age(now));
+    let oldest = ages.max().unwrap_or_default();
+    vec![
+        (
+            "sallyport_issuers_refused",
+            "Issuers whose keys could not be fetched, or not for too long",
+            f64::from(u32::try_from(refused.count()).unwrap_or(u32::MAX)),
+        ),
+        (
+            "sallyport_issuer_keys_age_seconds",
+            "Since the keys of an issuer were fetched, of the one where it is longest ago",
+            oldest.as_secs_f64(),
+        ),
+    ]
 }
 
 /// All that stands against new sessions.

@@ -9,7 +9,7 @@ use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Asked, NoToken, ReloadReport, Shared, Status};
+use super::api::{Asked, IssuerStatus, NoToken, ReloadReport, Shared, Status};
 use super::console::{self, Console};
 use super::issuers::Keeper;
 use super::observe::Observer;
@@ -125,6 +125,7 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
                     trail: plane.trail.clone(),
                     recording: Arc::new(plane.startup.recording.clone()),
                     observer: Observer {
+                        keys: plane.keys.clone(),
                         directory: plane.directory.clone(),
                         snapshot: plane.snapshot.clone(),
                         recorder: plane.recorder.clone(),
@@ -326,7 +327,22 @@ impl Running {
             state_directory: self.plane.startup.state.path().to_owned(),
             certificate_fingerprint: self.plane.certificate_fingerprint.clone(),
             draining: self.draining,
+            issuers: self.issuers(),
         }
+    }
+
+    fn issuers(&self) -> Vec<IssuerStatus> {
+        let now = runtime::unix_time().as_secs();
+        let keys = self.plane.keys.load();
+        keys.sources
+            .iter()
+            .map(|known| IssuerStatus {
+                name: known.name.clone(),
+                accepted: known.keys.is_some(),
+                keys_age_seconds: known.age(now).map(|age| age.as_secs()),
+                trouble: known.trouble.clone(),
+            })
+            .collect()
     }
 }
 

@@ -180,6 +180,14 @@ pub struct Known {
     pub trouble: Option<String>,
 }
 
+impl Known {
+    /// How long ago its keys were fetched, at `now` (seconds since 1970).
+    pub fn age(&self, now: u64) -> Option<Duration> {
+        let fetched = self.fetched?;
+        Some(Duration::from_secs(now.saturating_sub(fetched)))
+    }
+}
+
 /// The keys of all remote sources that are in force. Immutable; published by the control plane.
 #[derive(Debug, Clone, Default)]
 pub struct RemoteKeys {

@@ -193,8 +193,33 @@ fn an_issuer_that_is_down_at_the_start_costs_its_own_tokens_alone() {
     assert!(!is_let_in(&appliance, &token));
     appliance.login("claude", "analysts");
     appliance.cli_text(&["check"]);
+    let status = appliance.cli_text(&["status"]);
+    assert!(
+        status.contains("corp: its tokens are refused; it cannot be reached"),
+        "{status}"
+    );
+    let explain = [
+        "explain",
+        "--principal",
+        &token,
+        "--target",
+        "orders",
+        "select 1",
+    ];
+    assert!(!appliance.cli(&explain).status.success());
     provider.up();
     wait_until("the issuer's keys", || is_let_in(&appliance, &token));
+    let status = appliance.cli_text(&["status"]);
+    assert!(status.contains("corp: accepted; keys fetched "), "{status}");
+    // By the keys that the running appliance keeps.
+    wait_until("the keys on disk", || {
+        appliance.cli(&explain).status.success()
+    });
+    assert!(
+        appliance
+            .cli_text(&explain)
+            .contains("groups: corp:analysts")
+    );
 }
 
 #[test]

@@ -41,6 +41,20 @@ pub struct Status {
     pub certificate_fingerprint: String,
     /// Told to stop, and waiting for connections to end.
     pub draining: bool,
+    /// Those whose keys are fetched.
+    pub issuers: Vec<IssuerStatus>,
+}
+
+/// How an issuer does whose keys are fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IssuerStatus {
+    pub name: String,
+    /// Whether its tokens are accepted: its keys are there and not too old.
+    pub accepted: bool,
+    /// Since the keys were fetched.
+    pub keys_age_seconds: Option<u64>,
+    /// Why they could not be fetched last time.
+    pub trouble: Option<String>,
 }
 
 /// What the appliance is doing

@@ -22,7 +22,7 @@ use axum::middleware;
 use runtime::Published;
 use tokio::sync::{mpsc, oneshot};
 
-pub use appliance::{ReloadReport, Status};
+pub use appliance::{IssuerStatus, ReloadReport, Status};
 pub(super) use caller::{Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie};
 pub use error::Refused;
 pub(super) use error::refused;

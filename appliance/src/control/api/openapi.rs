@@ -9,8 +9,11 @@ use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder};
 use super::super::console::ConsoleLink;
 use super::super::recordings::SessionLine;
 use super::super::roles::Role;
+use super::health::{
+    CommandCount, Health, JournalHealth, PhaseHealth, PoolHealth, RefusalCount, ShardHealth,
+};
 use super::routes::{self, Access, paths};
-use super::{Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami};
+use super::{IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami};
 
 /// The schemas of bodies. The operations come from the table.
 #[derive(utoipa::OpenApi)]
@@ -21,10 +24,18 @@ use super::{Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami};
                        docs/api.md says how."
     ),
     components(schemas(
+        CommandCount,
         ConsoleLink,
+        Health,
+        IssuerStatus,
+        JournalHealth,
+        PhaseHealth,
+        PoolHealth,
+        RefusalCount,
         Refused,
         ReloadReport,
         SessionLine,
+        ShardHealth,
         Status,
         TokenMade,
         TokenWanted,
