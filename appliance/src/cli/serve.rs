@@ -30,6 +30,8 @@ pub(super) enum ServeError {
     Log(#[from] telemetry::LogError),
     #[error("the admin socket cannot be opened")]
     Admin(#[from] control::AdminSocketError),
+    #[error("core files of this process cannot be ruled out")]
+    Dumpable(#[source] rustix::io::Errno),
     #[error("the recording cannot be opened")]
     Journal(#[from] crate::recorder::StartError),
     #[error("the database of the control plane cannot be used")]
@@ -74,6 +76,10 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         certificate_fingerprint,
         ..
     } = loaded;
+    // Security: a core file would hold the targets' passwords and what agents saw. Neither a file
+    // nor a handler gets one then, whatever limits the process was started with.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(ServeError::Dumpable)?;
     let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
 

@@ -22,6 +22,7 @@ mod clients;
 mod e2e_attack;
 mod e2e_bad_input;
 mod e2e_benign;
+mod e2e_canaries;
 mod e2e_cancel;
 mod e2e_catalogue;
 mod e2e_certificates;
