@@ -304,6 +304,12 @@ async fn login(
         wishes.application.as_deref(),
         permit.read_only(),
     )
+    .and_then(|attribution| {
+        attribution.through(principal.delegation.iter().map(|actor| {
+            let issuer = issuer_name(&snapshot, &actor.issuer);
+            (issuer, actor.subject.as_str())
+        }))
+    })
     .map_err(LoginRefusal::NotAttributable)?;
 
     let recorder = Recorder::open(

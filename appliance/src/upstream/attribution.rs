@@ -10,6 +10,9 @@ const APPLICATION_NAME_BYTES_MAX: usize = 63;
 /// each lease send a noticeable statement.
 const SUBJECT_BYTES_MAX: usize = 2048;
 
+/// Longest `sallyport.actors`, in bytes: eight actors of the longest names that issuers use.
+const ACTORS_BYTES_MAX: usize = 8192;
+
 /// Stands for what may not appear in `application_name`, as PostgreSQL itself writes it.
 const REPLACEMENT: char = '?';
 
@@ -17,6 +20,8 @@ const REPLACEMENT: char = '?';
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
     subject: String,
+    /// Who acts for the subject, as a JSON list of texts like `subject`, the current actor first.
+    actors: Option<String>,
     agent: String,
     application_name: String,
     read_only: bool,
@@ -39,6 +44,10 @@ pub enum AttributionError {
     TooLong { bytes: usize },
     #[error("an issuer name or a subject is empty")]
     Empty,
+    #[error(
+        "the names of those who act for the subject have {bytes} bytes, at most {ACTORS_BYTES_MAX}"
+    )]
+    ActorsTooLong { bytes: usize },
 }
 
 impl Attribution {
@@ -68,10 +77,40 @@ impl Attribution {
         let application_name = with_suffix(&agent, client_name);
         Ok(Self {
             subject,
+            actors: None,
             agent,
             application_name,
             read_only,
         })
+    }
+
+    /// The same, of a subject for which others act: their issuers' names and subjects, the current
+    /// actor first.
+    ///
+    /// # Errors
+    /// For names that the target's log could not show.
+    pub fn through<'a>(
+        mut self,
+        actors: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, AttributionError> {
+        let actors: Vec<String> = actors
+            .map(|(issuer, subject)| format!("{issuer}/{subject}"))
+            .collect();
+        if actors
+            .iter()
+            .any(|actor| actor.chars().any(char::is_control))
+        {
+            return Err(AttributionError::ControlCharacter);
+        }
+        if actors.is_empty() {
+            return Ok(self);
+        }
+        let text = serde_json::Value::from(actors).to_string();
+        if text.len() > ACTORS_BYTES_MAX {
+            return Err(AttributionError::ActorsTooLong { bytes: text.len() });
+        }
+        self.actors = Some(text);
+        Ok(self)
     }
 
     /// What `application_name` is set to: printable ASCII without quotes, at most 63 bytes.
@@ -110,6 +149,11 @@ impl Attribution {
             ("sallyport.subject", self.subject.as_str()),
         ]
         .into_iter()
+        .chain(
+            self.actors
+                .as_deref()
+                .map(|actors| ("sallyport.actors", actors)),
+        )
         .chain(read_only)
     }
 
@@ -140,6 +184,11 @@ impl Attribution {
             literal(&self.subject),
         );
         let mut count = 2;
+        // Without them nothing is set: a connection comes from the pool with nothing of the last.
+        if let Some(actors) = &self.actors {
+            sql.push_str(&format!("; SET sallyport.actors = {}", literal(actors)));
+            count += 1;
+        }
         if self.read_only {
             sql.push_str("; SET default_transaction_read_only = on");
             count += 1;
@@ -232,6 +281,30 @@ mod tests {
                 .statements()
                 .count,
             2
+        );
+    }
+
+    #[test]
+    fn who_acts_for_the_subject_is_a_list_that_sql_can_read() {
+        let attribution = Attribution::new("corp", "ada", None, true).unwrap();
+        let through = |actors: &[(&str, &str)]| attribution.clone().through(actors.iter().copied());
+        assert_eq!(through(&[]).unwrap(), attribution);
+        let statements = through(&[("corp", "o'tool \"1\""), ("partner", "agent")]);
+        let statements = statements.unwrap().statements();
+        assert_eq!(
+            statements.sql,
+            r#"SET application_name = 'corp/ada'; SET sallyport.subject = 'corp/ada'; SET sallyport.actors = '["corp/o''tool \"1\"","partner/agent"]'; SET default_transaction_read_only = on"#
+        );
+        assert_eq!(statements.count, 4);
+        assert_eq!(
+            through(&[("corp", "a\nb")]),
+            Err(AttributionError::ControlCharacter)
+        );
+        let longest = "s".repeat(ACTORS_BYTES_MAX - 9);
+        assert!(through(&[("corp", &longest)]).is_ok());
+        assert_eq!(
+            through(&[("corp", &format!("{longest}s"))]),
+            Err(AttributionError::ActorsTooLong { bytes: 8193 })
         );
     }
 

@@ -126,6 +126,48 @@ fn a_token_of_a_configured_issuer_is_accepted() {
 }
 
 #[test]
+fn who_acts_for_whom_is_known_to_the_target_and_to_the_recording() {
+    let provider = Provider::new();
+    let (_server, appliance) = world(&provider);
+    let claims = with(
+        "act",
+        json!({"sub": "o'tool", "act": {"sub": "agent", "iss": "https://partner.example"}}),
+    );
+    let chain = r#"["corp/o'tool","https://partner.example/agent"]"#;
+    let mut wire = appliance
+        .try_login("orders", &provider.sign(&claims))
+        .unwrap();
+    let actors = "select current_setting('sallyport.actors', true)::jsonb ->> 1";
+    assert_eq!(wire.value("show sallyport.actors"), chain);
+    assert_eq!(wire.value(actors), "https://partner.example/agent");
+    for attempt in [
+        "set sallyport.actors = '[]'",
+        "select set_config('sallyport.actors', '[]', false)",
+        "reset sallyport.actors",
+    ] {
+        let answer = wire.query(attempt);
+        let refusal = answer.iter().find(|message| message.tag == 'E');
+        assert_eq!(refusal.expect(attempt).sqlstate(), "42501", "{attempt}");
+    }
+    wire.query("reset all");
+    assert_eq!(wire.value("show sallyport.actors"), chain);
+    wire.query("discard all");
+    assert_eq!(wire.value("show sallyport.actors"), chain);
+    wire.send('X', b"");
+    wait_until("the end of the session", || {
+        appliance.sessions()[0]["state"] == "ended"
+    });
+    let recorded = appliance.everything_recorded();
+    assert!(recorded.contains("https://partner.example"), "{recorded}");
+    // The next session of the same connection is nobody's deputy.
+    let mut wire = appliance
+        .try_login("orders", &provider.sign(&good_claims()))
+        .unwrap();
+    let none = "select coalesce(current_setting('sallyport.actors', true), '')";
+    assert_eq!(wire.value(none), "");
+}
+
+#[test]
 fn every_kind_of_wrong_token_gets_the_same_28p01() {
     let provider = Provider::new();
     let (_server, appliance) = world(&provider);

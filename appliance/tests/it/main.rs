@@ -65,6 +65,7 @@ mod provider;
 mod schemas;
 mod seeds;
 mod shard;
+mod token_shapes;
 mod transport;
 mod upstream;
 mod wire;
