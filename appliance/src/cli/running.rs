@@ -51,6 +51,10 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
         row("configuration", status.generation.to_string()),
         row("shards", status.shards.to_string()),
         row("listeners", status.listeners.join(", ")),
+        row(
+            "console",
+            status.console.unwrap_or_else(|| "none".to_owned()),
+        ),
         row("state", status.state_directory.display().to_string()),
         row(
             "certificate",

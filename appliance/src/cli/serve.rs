@@ -12,7 +12,9 @@ use crate::approvals;
 use crate::archive::{Action, Actor, Trail, TrailError, Verb};
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
-use crate::control::{self, AdminSocket, DATABASE, Database, FromShards, Plane, Revocations};
+use crate::control::{
+    self, AdminSocket, ConsoleListener, DATABASE, Database, FromShards, Plane, Revocations,
+};
 use crate::identity::remote::QUESTIONS_MAX;
 use crate::identity::{KeyRefresh, RemoteKeys};
 use crate::recorder::JournalThread;
@@ -32,6 +34,8 @@ pub(super) enum ServeError {
     Admin(#[from] control::AdminSocketError),
     #[error("core files of this process cannot be ruled out")]
     Dumpable(#[source] rustix::io::Errno),
+    #[error(transparent)]
+    Console(#[from] control::ConsoleListenError),
     #[error("the recording cannot be opened")]
     Journal(#[from] crate::recorder::StartError),
     #[error("the database of the control plane cannot be used")]
@@ -82,6 +86,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         .map_err(ServeError::Dumpable)?;
     let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
+    let console = startup.console.map(ConsoleListener::bind).transpose()?;
+    let console_address = console.as_ref().map(ConsoleListener::url);
 
     // Whoever was cut off stays so: without the revocations nobody is let in.
     let database = Database::open(startup.state.file(DATABASE))?;
@@ -119,6 +125,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         environment,
         startup: startup.clone(),
         socket,
+        console,
+        console_address: console_address.clone(),
         snapshot: published.clone(),
         keys: keys.clone(),
         key_refresh: key_refresh.clone(),
@@ -148,7 +156,11 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         approvals,
     };
     let ended = run_shards(shards, shared, || {
-        ready(&listeners, &certificate_fingerprint)
+        ready(
+            &listeners,
+            &certificate_fingerprint,
+            console_address.as_deref(),
+        )
     });
     control.stop();
     // What ended is on record even where the trail is not writable any more.
@@ -195,12 +207,13 @@ fn run_shards(
 }
 
 /// The line that says that agents can connect, and where.
-fn ready(listeners: &[String], fingerprint: &str) -> std::io::Result<()> {
-    tracing::info!(certificate_sha256 = fingerprint, "ready");
+fn ready(listeners: &[String], fingerprint: &str, console: Option<&str>) -> std::io::Result<()> {
+    tracing::info!(certificate_sha256 = fingerprint, console, "ready");
     let mut out = std::io::stdout().lock();
+    let console = console.map_or(String::new(), |console| format!("; console on {console}"));
     writeln!(
         out,
-        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}",
+        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}{console}",
         listeners.join(", ")
     )?;
     out.flush()

@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) approvals: Approvals,
     pub(super) drain: Drain,
     pub(super) recording: Recording,
+    pub(super) console: Console,
     pub(super) roles: Roles,
     pub(super) builtin_issuer: Builtin,
     pub(super) issuer: Vec<Issuer>,
@@ -49,6 +50,7 @@ pub(super) struct TargetsFile {
 pub(super) struct Listen {
     pub(super) postgres: Option<Spanned<Vec<Spanned<Listener>>>>,
     pub(super) admin: Option<Text>,
+    pub(super) console: Option<Text>,
 }
 
 /// A listener, written as an address or as a table.
@@ -131,6 +133,12 @@ pub(super) struct Recording {
     pub(super) directory: Option<Text>,
     pub(super) ring_bytes: Option<Text>,
     pub(super) durability: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    pub(super) url: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

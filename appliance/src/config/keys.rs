@@ -123,6 +123,12 @@ keys! {
         Restart, "\"/run/sallyport/admin.sock\"",
         "The admin socket. Only root and the user that runs the appliance are answered.";
 
+    LISTEN_CONSOLE: "listen.console", Kind::Text, Described("no console, and no API but at the admin socket"),
+        Restart, "\"127.0.0.1:7070\"",
+        "Where the console, the API and the built-in issuer's endpoints are served: one \
+         `ADDRESS:PORT`. Plain HTTP on a loopback address, elsewhere HTTPS with `tls.certificate`. \
+         Port 0 takes a free port.";
+
     RUNTIME_SHARDS: "runtime.shards", Kind::Count { min: 1, max: 512 },
         Described("one for each CPU that the process may use"), Restart, "2",
         "How many shards to run.";
@@ -222,6 +228,13 @@ keys! {
         "\"bounded:50ms\"",
         "What a power failure can take. `process`: whatever the system had not written. \
          `bounded:TIME`: at most the last TIME. `strict`: nothing that was forwarded.";
+
+    CONSOLE_URL: "console.url", Kind::Text, Described("the address of `listen.console`"), Reload,
+        "\"https://sallyport.example.com\"",
+        "Where people reach the console, if that is another name or a reverse proxy: links begin \
+         with it. `https://HOST` or `https://HOST:PORT`; `http://` for loopback names only. Requests \
+         for any other host than this, loopback names and the address that they came to are \
+         refused.";
 
     ROLES_VIEWER: "roles.viewer", Kind::TextList, Described("nobody"), Reload, "[\"engineering\"]",
         "Groups whose members see sessions, recordings, requests for approval, targets and rules, \

@@ -12,11 +12,13 @@ mod resolve;
 pub(crate) mod schema;
 mod snapshot;
 
+mod console_url;
 mod mask_key;
 mod secret;
 mod state;
 mod values;
 
+pub use console_url::{ConsoleUrl, ConsoleUrlError};
 pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
 pub use problem::Problem;
 pub use reference::{default_file, reference};

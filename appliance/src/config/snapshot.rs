@@ -3,6 +3,7 @@
 //! Nothing here is a text that could have been a type, and nothing here changes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use runtime::{Keepalive, ListenAddress, SocketFile};
 use rustls::ServerConfig;
 
+use super::console_url::ConsoleUrl;
 use super::mask_key::MaskKey;
 use super::state::StateDirectory;
 use crate::control::Roles;
@@ -28,6 +30,10 @@ pub struct Snapshot {
     pub in_force_since: Instant,
     pub limits: Limits,
     pub tls: Arc<ServerConfig>,
+    /// The same certificate for `listen.console`.
+    pub console_tls: Arc<ServerConfig>,
+    /// Where people reach the console, if the operator said so.
+    pub console_url: Option<ConsoleUrl>,
     pub authenticators: Authenticators,
     pub targets: Targets,
     pub policy: Arc<policy::Policy>,
@@ -171,6 +177,8 @@ pub struct Startup {
     /// `None`: one for each allowed CPU.
     pub shards: Option<NonZero<usize>>,
     pub admin_socket: PathBuf,
+    /// `listen.console`.
+    pub console: Option<SocketAddr>,
     pub runtime_directory: PathBuf,
     pub state: StateDirectory,
     pub listeners: Vec<ListenerSettings>,

@@ -9,14 +9,18 @@ mod client;
 mod console;
 mod database;
 pub mod explanation;
+mod guard;
 mod issuers;
+mod listener;
 mod observe;
 mod peer;
 mod plane;
+mod rates;
 mod recordings;
 mod revocations;
 mod roles;
 mod server;
+mod site;
 mod socket;
 mod trail;
 
@@ -28,6 +32,7 @@ pub use client::{AdminClient, AdminError};
 pub use console::ConsoleLink;
 pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use issuers::kept as kept_keys;
+pub use listener::{ConsoleListenError, ConsoleListener};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,

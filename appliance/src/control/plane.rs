@@ -1,10 +1,12 @@
 //! The control plane's one task: it owns what changes, and everything reaches it as a message.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Router;
 use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -12,10 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::api::{Asked, IssuerStatus, NoToken, ReloadReport, Shared, Status};
 use super::console::{self, Console};
 use super::issuers::Keeper;
+use super::listener::{self, ConsoleListener};
 use super::observe::Observer;
+use super::rates::Rates;
 use super::revocations::Revocations;
+use super::server::Closing;
 use super::socket::AdminSocket;
-use super::{api, server, trail};
+use super::{api, server, site, trail};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::archive::{Action, Actor, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
@@ -37,11 +42,16 @@ const TELL_ATTEMPTS: usize = 20;
 /// How often revocations that are over are forgotten. They hold no longer in any case.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
+/// How long answers that are on their way at the end may take.
+const CLOSING_DEADLINE: Duration = Duration::from_secs(2);
+
 /// What the control plane starts with.
 pub struct Plane {
     pub environment: Environment,
     pub startup: Startup,
     pub socket: AdminSocket,
+    /// `listen.console`, bound.
+    pub console: Option<ConsoleListener>,
     pub snapshot: Published<Snapshot>,
     /// Where the keys of remote issuers are published.
     pub keys: Published<RemoteKeys>,
@@ -52,6 +62,8 @@ pub struct Plane {
     pub listeners: Vec<String>,
     /// How the shards are reached.
     pub directory: Directory,
+    /// The URL of `console`.
+    pub console_address: Option<String>,
     pub recorder: JournalHandle,
     pub revocations: Arc<Revocations>,
     pub trail: Trail,
@@ -107,46 +119,11 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
         plane.startup.state.clone(),
         &plane.snapshot.load().authenticators,
     );
-    let console = Arc::new(Console::new());
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
-            runtime.block_on(async move {
-                let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
-                let shared = Shared {
-                    asking,
-                    snapshot: plane.snapshot.clone(),
-                    keys: plane.keys.clone(),
-                    key_refresh: plane.key_refresh.clone(),
-                    cookies: console.clone(),
-                    console,
-                    recorder: plane.recorder.clone(),
-                    trail: plane.trail.clone(),
-                    recording: Arc::new(plane.startup.recording.clone()),
-                    observer: Observer {
-                        keys: plane.keys.clone(),
-                        directory: plane.directory.clone(),
-                        snapshot: plane.snapshot.clone(),
-                        recorder: plane.recorder.clone(),
-                        started: runtime::now(),
-                    },
-                };
-                tokio::spawn(console::attend(shared.clone()));
-                tokio::spawn(async move {
-                    if let Err(error) = server::serve(listener, api::router(shared)).await {
-                        tracing::error!(%error, "the admin socket is not served");
-                    }
-                });
-                tokio::spawn(sweep(Arc::clone(&plane.revocations)));
-                let broker = Broker::start(Desk::new(plane.panel()), asked.approvals);
-                tokio::spawn(keeper.run(plane.snapshot.clone(), asked.keys));
-                tokio::select! {
-                    () = Running::new(plane, broker).run(questions, signals) => {}
-                    // An error says that nobody is left to stop it: the process ends.
-                    _ = stopped => {}
-                }
-            });
+            runtime.block_on(serve(plane, asked, listener, keeper, signals, stopped));
         })?;
     Ok(ControlThread { stop, thread })
 }
@@ -171,6 +148,67 @@ async fn sweep(revocations: Arc<Revocations>) {
             Err(_) => return,
         }
     }
+}
+
+/// Serves until it is told to stop, and then lets answers that are on their way arrive.
+async fn serve(
+    mut plane: Plane,
+    asked: FromShards,
+    listener: UnixListener,
+    keeper: Keeper,
+    signals: Signals,
+    stopped: oneshot::Receiver<()>,
+) {
+    let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+    let (close, closing) = Closing::new();
+    let console = Arc::new(Console::new());
+    let shared = Shared {
+        asking,
+        snapshot: plane.snapshot.clone(),
+        keys: plane.keys.clone(),
+        key_refresh: plane.key_refresh.clone(),
+        recorder: plane.recorder.clone(),
+        observer: Observer {
+            keys: plane.keys.clone(),
+            directory: plane.directory.clone(),
+            snapshot: plane.snapshot.clone(),
+            recorder: plane.recorder.clone(),
+            started: runtime::now(),
+        },
+        recording: Arc::new(plane.startup.recording.clone()),
+        cookies: console.clone(),
+        console,
+        trail: plane.trail.clone(),
+        rates: Arc::new(Rates::new()),
+    };
+    tokio::spawn(console::attend(shared.clone()));
+    if let Some(console) = plane.console.take() {
+        let router = api::router(site::pages(), shared.clone());
+        let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());
+        tokio::spawn(async move {
+            if let Err(error) = listener::serve(console, router, snapshot, closing).await {
+                tracing::error!(%error, "listen.console is not served");
+            }
+        });
+    }
+    let router = api::router(Router::new(), shared);
+    tokio::spawn(async move {
+        if let Err(error) = server::serve(listener, router, closing).await {
+            tracing::error!(%error, "the admin socket is not served");
+        }
+    });
+    tokio::spawn(sweep(Arc::clone(&plane.revocations)));
+    let broker = Broker::start(Desk::new(plane.panel()), asked.approvals);
+    tokio::spawn(keeper.run(plane.snapshot.clone(), asked.keys));
+    tokio::select! {
+        () = Running::new(plane, broker).run(questions, signals) => {}
+        // An error says that nobody is left to stop it: the process ends.
+        _ = stopped => {}
+    }
+    // Nobody hears it when there is no connection.
+    let _ = close.send(true);
+    // Each connection holds a receiver until it has ended.
+    let _ = tokio::time::timeout(CLOSING_DEADLINE, close.closed()).await;
 }
 
 struct Signals {
@@ -324,6 +362,7 @@ impl Running {
             generation: self.plane.snapshot.load().generation,
             shards: self.plane.directory.shards(),
             listeners: self.plane.listeners.clone(),
+            console: self.plane.console_address.clone(),
             state_directory: self.plane.startup.state.path().to_owned(),
             certificate_fingerprint: self.plane.certificate_fingerprint.clone(),
             draining: self.draining,

@@ -27,6 +27,9 @@ pub const OWN_CERTIFICATE_FILE: &str = "tls-certificate.pem";
 /// Certificate and private key in one private file, so that the two cannot come apart.
 const OWN_PAIR_FILE: &str = "tls-own.pem";
 
+/// Spec: RFC 7301; IANA, "TLS Application-Layer Protocol Negotiation Protocol IDs".
+const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
+
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----\n";
 
 /// Largest certificate file that is read, in bytes.
@@ -141,6 +144,16 @@ impl Certificate {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(CertificateError::KeyDoesNotFit)?;
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// How the control plane speaks HTTPS with this certificate. No client shows one.
+    ///
+    /// # Errors
+    /// As `server_config`.
+    pub fn https_config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        let mut config = ServerConfig::clone(&*self.server_config()?);
+        config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         Ok(Arc::new(config))
     }
 }

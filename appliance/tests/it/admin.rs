@@ -16,12 +16,12 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_sallyport");
 
 /// How long a test waits for the process before it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nobody` of Debian.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
-const MAIN: &str = "\
+pub const MAIN: &str = "\
 [listen]
 postgres = [\"127.0.0.1:0\"]
 [runtime]
@@ -49,13 +49,13 @@ allow = { statements = [\"read\"] }
 ";
 
 /// A directory with a configuration, and perhaps an appliance that runs there.
-struct Place {
+pub struct Place {
     directory: TempDir,
     running: Option<Child>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("sallyport-admin.")
             .tempdir()
@@ -69,23 +69,23 @@ impl Place {
         place
     }
 
-    fn serving() -> (Self, String) {
+    pub fn serving() -> (Self, String) {
         let mut place = Self::new();
         let ready = place.serve();
         (place, ready)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .arg("--config")
@@ -94,12 +94,12 @@ impl Place {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Exit code, standard output and standard error, with the directory written as `DIR`.
-    fn outcome(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub fn outcome(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = self.run(arguments);
         let directory = self.directory.path().display().to_string();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&directory, "DIR");
@@ -110,14 +110,14 @@ impl Place {
         )
     }
 
-    fn text(&self, arguments: &[&str]) -> String {
+    pub fn text(&self, arguments: &[&str]) -> String {
         let (code, text, errors) = self.outcome(arguments);
         assert_eq!(code, Some(0), "{arguments:?}: {errors}");
         text
     }
 
     /// Starts the appliance and gives back its line of readiness.
-    fn serve(&mut self) -> String {
+    pub fn serve(&mut self) -> String {
         let mut child = self
             .command(&["serve"])
             .stdout(Stdio::piped())
@@ -137,19 +137,19 @@ impl Place {
         line
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
-    fn wait_for_log(&self, text: &str) {
+    pub fn wait_for_log(&self, text: &str) {
         wait_until(text, || self.log().contains(text));
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(self.running.as_ref().unwrap()), signal).unwrap();
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         let mut child = self.running.take().unwrap();
         wait_until("the process to end", || child.try_wait().unwrap().is_some());
         child.wait().unwrap()
@@ -166,7 +166,7 @@ impl Drop for Place {
 }
 
 /// Looks again until it is so. For what announces nothing; the pause is a wait that times out.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + PATIENCE;
     let (_sender, never) = std::sync::mpsc::channel::<()>();
     while !is_so() {
@@ -377,7 +377,7 @@ fn a_hangup_reloads_and_a_failed_one_is_in_the_log() {
 }
 
 /// One request by hand, as `uid`, and the whole answer.
-fn request_as(uid: u32, socket: &Path, request: &str) -> String {
+pub fn request_as(uid: u32, socket: &Path, request: &str) -> String {
     let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(20)\n\
                   s.connect(sys.argv[1])\ns.sendall(sys.argv[2].encode())\n\
                   while True:\n b=s.recv(65536)\n if not b: break\n sys.stdout.buffer.write(b)\n";

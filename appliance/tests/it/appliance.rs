@@ -63,6 +63,8 @@ pub struct Setup<'a> {
     pub shards: u32,
     /// Listeners besides the one at [`Appliance::address`], as TOML values.
     pub listeners: Vec<String>,
+    /// `listen.console`, if there is one.
+    pub console: Option<&'a str>,
     /// Holds the rings instead of a folder beside the configuration.
     pub runtime_directory: Option<PathBuf>,
     /// Run instead of the binary, with the binary and its arguments as arguments.
@@ -80,6 +82,7 @@ impl Setup<'_> {
             policy: POLICY,
             shards: 2,
             listeners: Vec::new(),
+            console: None,
             runtime_directory: None,
             wrapper: Vec::new(),
         }
@@ -163,6 +166,15 @@ impl Appliance {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "sallyport {arguments:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Where `listen.console` is, as a URL.
+    pub fn console_url(&self) -> String {
+        let status: Value = serde_json::from_str(&self.cli_text(&["status", "--json"])).unwrap();
+        status["status"]["console"]
+            .as_str()
+            .expect("a console")
+            .to_owned()
     }
 
     pub fn token(&self, agent: &str, groups: &str) -> String {
@@ -280,6 +292,7 @@ impl Appliance {
 [listen]
 postgres = [{listeners}]
 admin = "{root}/run/admin.sock"
+{console}
 
 [runtime]
 shards = {shards}
@@ -300,6 +313,9 @@ tls = "{target_tls}"
 
 {tables}
 "#,
+            console = setup
+                .console
+                .map_or(String::new(), |address| format!("console = \"{address}\"")),
             shards = setup.shards,
             target = if setup.target.starts_with('[') {
                 setup.target.clone()

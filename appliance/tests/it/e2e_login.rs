@@ -15,30 +15,30 @@ use crate::postgres::Server;
 use crate::wire::{Message, Wire, tags};
 
 /// An identity provider in a few lines: one Ed25519 key.
-struct Provider {
+pub struct Provider {
     key: Ed25519KeyPair,
 }
 
-const ISSUER: &str = "https://login.example.com/";
+pub const ISSUER: &str = "https://login.example.com/";
 
 impl Provider {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self {
             key: Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap(),
         }
     }
 
-    fn jwks(&self) -> Value {
+    pub fn jwks(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref());
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "k1", "x": x}]})
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub fn sign(&self, claims: &Value) -> String {
         self.sign_with(&json!({"alg": "EdDSA", "typ": "JWT", "kid": "k1"}), claims)
     }
 
-    fn sign_with(&self, header: &Value, claims: &Value) -> String {
+    pub fn sign_with(&self, header: &Value, claims: &Value) -> String {
         let signed = signing_input(header, claims);
         let signature = URL_SAFE_NO_PAD.encode(self.key.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
@@ -50,7 +50,7 @@ fn signing_input(header: &Value, claims: &Value) -> String {
     format!("{}.{}", part(header), part(claims))
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap().as_secs()
 }

@@ -46,6 +46,7 @@ fn appliance_for(ports: &[u16], keys: &str) -> Appliance {
         policy: POLICY,
         shards: 1,
         listeners: Vec::new(),
+        console: None,
         runtime_directory: None,
         wrapper: Vec::new(),
     })

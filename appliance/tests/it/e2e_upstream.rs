@@ -21,6 +21,7 @@ fn appliance_for(target: &str) -> Appliance {
         policy: crate::appliance::POLICY,
         shards: 1,
         listeners: Vec::new(),
+        console: None,
         runtime_directory: None,
         wrapper: Vec::new(),
     })

@@ -15,6 +15,7 @@
 )]
 
 mod admin;
+mod api;
 mod appliance;
 mod browser;
 mod certificates;
@@ -56,6 +57,7 @@ mod e2e_transforms;
 mod e2e_upstream;
 mod e2e_values;
 mod functions;
+mod http;
 mod lineage;
 mod mask_values;
 mod postgres;

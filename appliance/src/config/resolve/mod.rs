@@ -25,6 +25,7 @@ use toml::Spanned;
 use tracing::Level;
 
 use self::reader::{Reader, read_source};
+use super::console_url::ConsoleUrl;
 use super::file::{self, File, Listener, ListenerTable, span_of};
 use super::keys;
 use super::mask_key::MaskKey;
@@ -180,7 +181,8 @@ fn resolve(
     let session = session(&mut reader, &written);
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
     let approvals = approvals(&mut reader, &written);
-    let tls = tls(&mut reader, &written, &startup.state, &mut warnings);
+    let served = tls(&mut reader, &written, &startup.state, &mut warnings);
+    let console_url = console_url(&mut reader, &written);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state);
     let mask_key = MaskKey::kept(&startup.state);
     let mask_key = mask_key
@@ -199,8 +201,8 @@ fn resolve(
         &mut warnings,
     );
 
-    let (Some((tls, certificate_fingerprint)), Some(issuers), Some(policy), Some(mask_key), []) =
-        (tls, issuers, policy, mask_key, problems.as_slice())
+    let (Some(served), Some(issuers), Some(policy), Some(mask_key), []) =
+        (served, issuers, policy, mask_key, problems.as_slice())
     else {
         return Err(problems);
     };
@@ -209,7 +211,9 @@ fn resolve(
         generation,
         in_force_since: runtime::now(),
         limits,
-        tls,
+        tls: served.tls,
+        console_tls: served.console_tls,
+        console_url,
         authenticators: Authenticators::new(generation, issuers.accepted),
         targets: Targets::new(targets),
         policy,
@@ -225,7 +229,7 @@ fn resolve(
         snapshot,
         startup,
         builtin_issuer,
-        certificate_fingerprint,
+        certificate_fingerprint: served.fingerprint,
         warnings,
     })
 }
@@ -234,6 +238,7 @@ fn resolve(
 fn needs_restart(file: &Path, running: &Startup, written: &Startup) -> Vec<Problem> {
     let changes = [
         ("listen.postgres", running.listeners != written.listeners),
+        ("listen.console", running.console != written.console),
         ("listen.admin", running.admin_socket != written.admin_socket),
         ("runtime.shards", running.shards != written.shards),
         (
@@ -267,6 +272,7 @@ fn startup(
     Startup {
         shards: shards.and_then(NonZero::new),
         admin_socket: admin_path(reader, written, &runtime_directory),
+        console: console_address(reader, written),
         listeners: listeners(reader, written),
         recording: recording(reader, written, &runtime_directory, &state_directory),
         log: log(reader, written),
@@ -414,6 +420,22 @@ fn listen_address(
     }
 }
 
+fn console_address(reader: &mut Reader<'_>, written: &File) -> Option<SocketAddr> {
+    let text = written.listen.console.as_ref()?;
+    let address = text.get_ref().parse::<SocketAddr>();
+    if address.is_err() {
+        let message = "expected `ADDRESS:PORT` such as `127.0.0.1:7070`; names are not looked up";
+        reader.problem(text.span(), message);
+    }
+    address.ok()
+}
+
+fn console_url(reader: &mut Reader<'_>, written: &File) -> Option<ConsoleUrl> {
+    let text = written.console.url.as_ref()?;
+    let url = ConsoleUrl::parse(text.get_ref());
+    url.map_err(|error| reader.error(text.span(), &error)).ok()
+}
+
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const LEVELS: [(&str, Level); 5] = [
@@ -531,13 +553,19 @@ fn roles(written: &File, policy: &policy::Policy, builtin: Option<&BuiltinIssuer
     }
 }
 
-/// The TLS settings and the certificate's fingerprint.
+/// How the certificate is served.
+struct Served {
+    tls: Arc<ServerConfig>,
+    console_tls: Arc<ServerConfig>,
+    fingerprint: String,
+}
+
 fn tls(
     reader: &mut Reader<'_>,
     written: &File,
     state: &StateDirectory,
     warnings: &mut Vec<Problem>,
-) -> Option<(Arc<ServerConfig>, String)> {
+) -> Option<Served> {
     let (certificate, at) = match (&written.tls.certificate, &written.tls.key) {
         (Some(certificate), Some(key)) => {
             let secret = reader.secret(key)?;
@@ -565,7 +593,11 @@ fn tls(
             let message = format!("the certificate {lapse}: clients that verify it are not served");
             warnings.push(reader.source.problem(at.clone(), message));
         }
-        Ok((certificate.server_config()?, certificate.fingerprint()))
+        Ok(Served {
+            tls: certificate.server_config()?,
+            console_tls: certificate.https_config()?,
+            fingerprint: certificate.fingerprint(),
+        })
     });
     served.map_err(|error| reader.error(at, &error)).ok()
 }

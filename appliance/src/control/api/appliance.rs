@@ -35,6 +35,8 @@ pub struct Status {
     pub shards: usize,
     /// Where agents connect.
     pub listeners: Vec<String>,
+    /// Where `listen.console` is, as a URL.
+    pub console: Option<String>,
     #[schema(value_type = String)]
     pub state_directory: PathBuf,
     /// SHA-256 of the certificate that clients see.

@@ -4,7 +4,7 @@
 //! table's business.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Extension, FromRequestParts, Request, State};
@@ -15,10 +15,12 @@ use axum::response::{IntoResponse, Response};
 use codecs::postgres::auth::same_secret;
 use policy::Principal;
 
+use super::super::listener::neighbourhood;
 use super::super::peer::Peer;
+use super::super::rates::TooMany;
 use super::super::roles::{Role, RoleSet};
 use super::Shared;
-use super::error::{refused, unproven};
+use super::error::{refused, too_many, unproven};
 use super::routes::Access;
 use crate::identity::remote::NEWER_KEYS;
 use crate::identity::{Claim, ProofFailure, Proven, prove_anew};
@@ -61,6 +63,14 @@ impl Door {
         match self {
             Self::Socket(_) => false,
             Self::Network { tls, .. } => tls,
+        }
+    }
+
+    /// Whose rates count; none for the admin socket.
+    fn neighbourhood(self) -> Option<IpAddr> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Network { peer, .. } => Some(neighbourhood(peer.ip())),
         }
     }
 }
@@ -186,11 +196,13 @@ impl Person {
 enum TurnedAway {
     WrongToken,
     OtherUser,
+    TooMany(TooMany),
 }
 
 impl IntoResponse for TurnedAway {
     fn into_response(self) -> Response {
         match self {
+            Self::TooMany(limit) => too_many(limit),
             Self::WrongToken => unproven("the token proves nothing"),
             Self::OtherUser => refused(
                 StatusCode::FORBIDDEN,
@@ -209,6 +221,11 @@ pub(super) async fn identify(
 ) -> Response {
     match caller(&shared, door, request.headers()).await {
         Ok(caller) => {
+            if let Some(person) = &caller.person
+                && let Err(limit) = shared.rates.person(person.principal(), runtime::now())
+            {
+                return too_many(limit);
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -227,9 +244,16 @@ async fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Call
         });
     }
     if headers.contains_key(header::AUTHORIZATION) {
+        if let Some(address) = door.neighbourhood() {
+            let may = shared.rates.may_prove(address, runtime::now());
+            may.map_err(TurnedAway::TooMany)?;
+        }
         // A wrong token is never overlooked, whoever else the caller may be.
         let proven = bearer(shared, headers).await.map_err(|why| {
             tracing::warn!(%why, ?door, "a token was refused by the admin API");
+            if let Some(address) = door.neighbourhood() {
+                shared.rates.failed(address, runtime::now());
+            }
             TurnedAway::WrongToken
         })?;
         caller.person = Some(person(shared, proven));
@@ -360,7 +384,7 @@ fn needed(access: Access) -> &'static str {
 }
 
 /// Methods that change nothing. Spec: RFC 9110, "Safe Methods".
-fn is_safe(method: &Method) -> bool {
+pub(in crate::control) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::rates::TooMany;
+
 /// Any answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refused {
@@ -37,6 +39,16 @@ pub(in crate::control) fn refused_for(
 /// 503: it may be different later.
 pub(in crate::control) fn unavailable(error: &str) -> Response {
     refused(StatusCode::SERVICE_UNAVAILABLE, error)
+}
+
+/// 429: a bucket is empty.
+pub(in crate::control) fn too_many(limit: TooMany) -> Response {
+    let mut response = refused(StatusCode::TOO_MANY_REQUESTS, "too many requests");
+    // Whole seconds, never too early.
+    let seconds = limit.retry_after.as_millis().div_ceil(1000).max(1);
+    let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
 }
 
 /// 401: nobody knows who asks.

@@ -17,15 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use runtime::Published;
 use tokio::sync::{mpsc, oneshot};
 
 pub use appliance::{IssuerStatus, ReloadReport, Status};
-pub(super) use caller::{Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie};
+pub(super) use caller::{
+    Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie, is_safe,
+};
 pub use error::Refused;
-pub(super) use error::refused;
+pub(super) use error::{refused, too_many};
 pub use health::Health;
 pub use openapi::document;
 pub(super) use routes::Access;
@@ -34,8 +35,10 @@ pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 
 use self::error::unavailable;
-use super::console::{self, Console};
+use super::console::Console;
+use super::guard;
 use super::observe::Observer;
+use super::rates::Rates;
 use crate::archive::{Actor, Trail, TrailError};
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
@@ -43,9 +46,6 @@ use crate::recorder::{JournalHandle, RecordingSettings};
 
 /// How long a question about recordings waits for what was recorded just before.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
-
-/// Largest request body, in bytes. A token request with all its groups stays below 8 KiB.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a handler asks of the control plane.
 pub(super) enum Asked {
@@ -98,30 +98,32 @@ pub(super) struct Shared {
     /// Who is logged in at the console.
     pub(super) cookies: Arc<dyn CookieSessions>,
     pub(super) console: Arc<Console>,
+    pub(super) rates: Arc<Rates>,
 }
 
-/// Serves the routes of the table and nothing else. Whoever accepts a connection puts its `Door`
-/// on each request.
-pub(super) fn router(shared: Shared) -> Router {
+/// Serves the routes of the table, those pages, and nothing else. Whoever accepts a connection puts
+/// its `Door` on each request.
+pub(super) fn router(pages: Router<Shared>, shared: Shared) -> Router {
     let served = routes::table()
         .into_iter()
         .fold(Router::new(), |router, route| {
             let handler =
-                (route.handler)().layer(middleware::from_fn(move |caller, request, next| {
+                (route.handler)().route_layer(middleware::from_fn(move |caller, request, next| {
                     caller::allow(route.access, caller, request, next)
                 }));
             router.route(route.path, handler)
         });
     served
-        .merge(console::router())
+        .merge(pages)
         .fallback(routes::no_such_path)
         .method_not_allowed_fallback(routes::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        // Outermost, so that nobody else learns even which paths there are.
+        // Before any route, so that nobody else learns even which paths there are.
         .layer(middleware::from_fn_with_state(
             shared.clone(),
             caller::identify,
         ))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::look))
+        .layer(middleware::from_fn(guard::head))
         .with_state(shared)
 }
 

@@ -6,16 +6,11 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder};
 
-use super::super::console::ConsoleLink;
-use super::super::recordings::SessionLine;
 use super::super::roles::Role;
-use super::health::{
-    CommandCount, Health, JournalHealth, PhaseHealth, PoolHealth, RefusalCount, ShardHealth,
-};
+use super::Refused;
 use super::routes::{self, Access, paths};
-use super::{IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami};
 
-/// The schemas of bodies. The operations come from the table.
+/// What no route says. The rest comes from the table.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -23,26 +18,9 @@ use super::{IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted,
         description = "Asked at the admin socket, and at `listen.console` where that is configured. \
                        docs/api.md says how."
     ),
-    components(schemas(
-        CommandCount,
-        ConsoleLink,
-        Health,
-        IssuerStatus,
-        JournalHealth,
-        PhaseHealth,
-        PoolHealth,
-        RefusalCount,
-        Refused,
-        ReloadReport,
-        SessionLine,
-        ShardHealth,
-        Status,
-        TokenMade,
-        TokenWanted,
-        Whoami
-    ))
+    components(schemas(Refused))
 )]
-struct Schemas;
+struct Outline;
 
 /// Names of the ways to be somebody, as in `security`.
 const SOCKET: &str = "admin_socket";
@@ -51,7 +29,7 @@ const BEARER: &str = "bearer";
 /// The whole document.
 #[must_use]
 pub fn document() -> OpenApi {
-    let mut document = Schemas::openapi();
+    let mut document = Outline::openapi();
     if let Some(components) = &mut document.components {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
@@ -76,6 +54,11 @@ pub fn document() -> OpenApi {
         );
     }
     for route in routes::table() {
+        if let Some(components) = &mut document.components {
+            let mut schemas = Vec::new();
+            (route.schemas)(&mut schemas);
+            components.schemas.extend(schemas);
+        }
         let mut operation = with_access((route.operation)(), route.access);
         operation.tags = Some(vec![tag(route.path)]);
         let item = document.paths.paths.entry(route.path.to_owned());

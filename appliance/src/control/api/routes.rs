@@ -7,7 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use utoipa::Path;
+// Hidden in its documentation, and the only way to the types of a handler: `OpenApi` takes handlers
+// by name only, and the table is not known to a macro.
+use utoipa::__dev::SchemaReferences;
 use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::{RefOr, Schema};
 
 use super::super::console::links;
 use super::super::roles::Role;
@@ -58,13 +62,15 @@ pub(in crate::control) struct Route {
     pub(in crate::control) handler: fn() -> MethodRouter<Shared>,
     /// What the OpenAPI document says of it.
     pub(in crate::control) operation: fn() -> Operation,
+    /// Adds the types that it refers to, by name.
+    pub(in crate::control) schemas: fn(&mut Vec<(String, RefOr<Schema>)>),
     /// The path and methods in the annotation of the handler.
     #[cfg(test)]
     pub(in crate::control) annotated: fn() -> (String, Vec<HttpMethod>),
 }
 
 impl Route {
-    fn get<D: Path>(
+    fn get<D: Path + SchemaReferences>(
         path: &'static str,
         access: Access,
         handler: fn() -> MethodRouter<Shared>,
@@ -72,7 +78,7 @@ impl Route {
         Self::of::<D>(HttpMethod::Get, path, access, handler)
     }
 
-    fn post<D: Path>(
+    fn post<D: Path + SchemaReferences>(
         path: &'static str,
         access: Access,
         handler: fn() -> MethodRouter<Shared>,
@@ -80,7 +86,7 @@ impl Route {
         Self::of::<D>(HttpMethod::Post, path, access, handler)
     }
 
-    fn of<D: Path>(
+    fn of<D: Path + SchemaReferences>(
         method: HttpMethod,
         path: &'static str,
         access: Access,
@@ -92,6 +98,7 @@ impl Route {
             access,
             handler,
             operation: D::operation,
+            schemas: D::schemas,
             #[cfg(test)]
             annotated: || (D::path(), D::methods()),
         }
@@ -101,7 +108,7 @@ impl Route {
 const VIEWER: Access = Access::Role(Role::Viewer);
 const ADMIN: Access = Access::Role(Role::Admin);
 
-/// Every route there is. The type in front of each is what `#[utoipa::path]` makes of its handler.
+/// Every route of the API. The type in front of each is what `#[utoipa::path]` makes of its handler.
 #[rustfmt::skip]
 pub(in crate::control) fn table() -> Vec<Route> {
     vec![
