@@ -6,15 +6,20 @@
 use std::time::Duration;
 
 use policy::Principal;
-use policy::approval::{NotCounted, Progress};
-use tokio::sync::{mpsc, oneshot};
+use policy::approval::Progress;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::desk::{Answer, Desk, Panel};
+use super::desk::{Answer, AnswerError, Desk, News, Panel};
 use super::request::RequestId;
+use super::shown::{Audience, Shown};
+use super::store::{Filter, StoreError};
 use super::waiting::{Inbox, ToDesk};
 
 /// Questions of the control plane that may wait for the desk; who asks beyond that waits.
 const QUESTIONS_MAX: usize = 64;
+
+/// News that a follower may be behind; a slower one misses some, and is told so.
+const NEWS_MAX: usize = 256;
 
 /// How often the desk looks for seats that were left, while requests are open.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,35 +27,49 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How the control plane reaches the desk. Clones reach the same.
 #[derive(Clone)]
 pub struct Broker {
-    asking: mpsc::Sender<Question>,
+    asking: mpsc::Sender<Step>,
+    news: broadcast::Sender<News>,
 }
 
-type Question = Box<dyn FnOnce(&mut Desk) + Send>;
+/// Something to be done at the desk.
+type Step = Box<dyn FnOnce(&mut Desk) + Send>;
+
+/// Why there is no answer about requests.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("approvals are not available")]
+    Unavailable,
+}
 
 /// The desk is gone: the appliance is stopping, or it panicked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("approvals are not available")]
-pub struct Unavailable;
+struct Gone;
 
-/// Why an answer does not count.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    #[error(transparent)]
-    NotCounted(#[from] NotCounted),
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+impl From<Gone> for AnswerError {
+    fn from(Gone: Gone) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl From<Gone> for LookError {
+    fn from(Gone: Gone) -> Self {
+        Self::Unavailable
+    }
 }
 
 impl Broker {
     /// Starts the task. To be called inside the control plane's runtime.
-    pub fn start(desk: Desk, inbox: Inbox) -> Self {
+    pub(crate) fn start(desk: Desk, inbox: Inbox) -> Self {
         let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (news, _) = broadcast::channel(NEWS_MAX);
+        let followers = news.clone();
         tokio::spawn(async move {
-            if attend(desk, inbox, questions).await.is_err() {
-                tracing::error!("approvals ended: what is held is refused from now on");
+            if let Err(error) = attend(desk, inbox, questions, followers).await {
+                tracing::error!(%error, "approvals ended: what is held is refused from now on");
             }
         });
-        Self { asking }
+        Self { asking, news }
     }
 
     /// A person's answer to a request.
@@ -63,30 +82,53 @@ impl Broker {
         voter: Principal,
         answer: Answer,
     ) -> Result<Progress, AnswerError> {
-        let answered = self.ask(move |desk| desk.answer(id, &voter, answer, runtime::unix_time()));
-        Ok(answered.await??)
+        let answered = self.ask(move |desk| desk.answer(id, &voter, &answer, runtime::unix_time()));
+        answered.await?
     }
 
-    /// Goes by another configuration.
+    /// Requests, the latest first.
     ///
     /// # Errors
-    /// The desk is gone, and with it everything that was open.
-    pub async fn reconfigure(&self, panel: Panel) -> Result<(), Unavailable> {
+    /// The store cannot be read, or the desk is gone.
+    pub async fn list(&self, filter: Filter, audience: Audience) -> Result<Vec<Shown>, LookError> {
+        let listed = self.ask(move |desk| desk.list(&filter, audience, runtime::unix_time()));
+        Ok(listed.await??)
+    }
+
+    /// The request of that id, or of that beginning of it if only one that is open has it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the desk is gone.
+    pub async fn find(&self, name: &str, audience: Audience) -> Result<Option<Shown>, LookError> {
+        let name = name.to_owned();
+        let found = self.ask(move |desk| desk.find(&name, audience, runtime::unix_time()));
+        Ok(found.await??)
+    }
+
+    /// What happens to requests from now on.
+    pub fn follow(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Goes by another configuration. What another policy held is over with that.
+    pub(crate) async fn reconfigure(&self, panel: Panel) {
         let reconfigure = move |desk: &mut Desk| desk.reconfigure(panel, runtime::unix_time());
-        self.ask(reconfigure).await
+        if let Err(Gone) = self.ask(reconfigure).await {
+            tracing::warn!("approvals did not take the configuration: they have ended");
+        }
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Desk) -> T + Send + 'static,
-    ) -> Result<T, Unavailable> {
+    ) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
-        let question: Question = Box::new(move |desk| {
+        let step: Step = Box::new(move |desk| {
             // Whoever asked may have given up.
-            let _ = reply.send(question(desk));
+            drop(reply.send(question(desk)));
         });
-        self.asking.send(question).await.map_err(|_| Unavailable)?;
-        answer.await.map_err(|_| Unavailable)
+        self.asking.send(step).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
     }
 }
 
@@ -94,18 +136,25 @@ impl Broker {
 async fn attend(
     mut desk: Desk,
     mut inbox: Inbox,
-    mut questions: mpsc::Receiver<Question>,
+    mut questions: mpsc::Receiver<Step>,
+    followers: broadcast::Sender<News>,
 ) -> Result<(), tokio::task::JoinError> {
     loop {
-        let due = desk.next_due().map(|due| {
+        let wait = desk.next_due().map(|due| {
             let wait = due.saturating_sub(runtime::unix_time());
-            tokio::time::sleep(wait.min(LOOK_EVERY))
+            // A clock that was set, and a message that was lost, cost no more than this.
+            wait.clamp(Duration::from_millis(1), LOOK_EVERY)
         });
-        let has_due = due.is_some();
-        let step: Question = tokio::select! {
+        let due = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let step: Step = tokio::select! {
             message = inbox.0.recv() => match message {
-                Some(ToDesk::Ask(request, chair)) => {
-                    Box::new(move |desk| desk.ask(*request, chair, runtime::unix_time()))
+                Some(ToDesk::Ask(held, chair)) => {
+                    Box::new(move |desk| desk.ask(*held, chair, runtime::unix_time()))
                 }
                 Some(ToDesk::Look) => Box::new(|desk| desk.look(runtime::unix_time())),
                 None => return Ok(()),
@@ -114,14 +163,16 @@ async fn attend(
                 Some(question) => question,
                 None => return Ok(()),
             },
-            () = async { if let Some(due) = due { due.await } }, if has_due => {
-                Box::new(|desk| desk.look(runtime::unix_time()))
-            }
+            () = due => Box::new(|desk| desk.look(runtime::unix_time())),
         };
         desk = tokio::task::spawn_blocking(move || {
             step(&mut desk);
             desk
         })
         .await?;
+        for news in desk.take_news() {
+            // Nobody may follow.
+            drop(followers.send(news));
+        }
     }
 }

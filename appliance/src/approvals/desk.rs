@@ -4,6 +4,7 @@
 //! people and shards do at once happens one after the other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::approval::{
@@ -12,11 +13,16 @@ use policy::approval::{
 use policy::{Principal, Version};
 use ring::rand::SystemRandom;
 
+use super::request::{HoldRequest, HoldingRule, RequestId};
+use super::shown::{Audience, Shown};
+use super::store::{Filter, Store, StoreError};
+use super::waiting::{Chair, Outcome, Sitting};
 use crate::config::Snapshot;
 use crate::identity::BuiltinIssuer;
+use crate::telemetry::chain;
 
-use super::request::{HoldRequest, HoldingRule, RequestId};
-use super::waiting::{Chair, Outcome, Sitting};
+/// How often what is too old is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 const LIMITS: Limits = Limits {
     open: 256,
@@ -34,6 +40,8 @@ pub struct Panel {
     pub builtin_issuer: Option<String>,
     /// Where the console is, for links.
     pub console: Option<String>,
+    /// How long what is over is kept.
+    pub kept: Duration,
 }
 
 /// What groups an issuer may give its subjects.
@@ -44,9 +52,65 @@ pub struct People {
     pub groups: Vec<String>,
 }
 
+/// A person's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Approve,
+    Deny { reason: String },
+}
+
+/// Why an answer does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    #[error(transparent)]
+    NotCounted(#[from] NotCounted),
+    #[error("the answer cannot be kept, so that it does not count")]
+    NotKept(#[source] StoreError),
+    #[error("approvals are not available")]
+    Unavailable,
+}
+
+/// Something that happened to a request, for everybody who follows.
+#[derive(Debug, Clone)]
+pub struct News {
+    pub kind: NewsKind,
+    /// As others than the approver see it.
+    pub shown: Arc<Shown>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewsKind {
+    Asked,
+    /// Somebody approved, or the requester came back.
+    Changed,
+    Over,
+}
+
+/// What is open. Per process.
+pub struct Desk {
+    register: Register<RequestId>,
+    papers: BTreeMap<RequestId, Paper>,
+    store: Box<dyn Store>,
+    /// How requests ended that the store did not take; no more than were open at once.
+    unkept: Vec<Shown>,
+    news: Vec<News>,
+    panel: Panel,
+    random: SystemRandom,
+    forgotten: Duration,
+}
+
+/// What the desk has of an open request besides its place in the register.
+struct Paper {
+    held: HoldRequest,
+    asked: Duration,
+    /// Whoever waits for it; gone ones are noticed on looking.
+    chair: Option<Chair>,
+}
+
 impl Panel {
     /// As the configuration says.
-    pub fn of(snapshot: &Snapshot, builtin: Option<&BuiltinIssuer>) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, builtin: Option<&BuiltinIssuer>) -> Self {
         let builtin_issuer = builtin.map(|issuer| issuer.name().to_owned());
         let issuers = snapshot.authenticators.issuers().iter();
         let people = issuers
@@ -61,6 +125,7 @@ impl Panel {
             people: people.collect(),
             builtin_issuer,
             console: None,
+            kept: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }
@@ -72,46 +137,52 @@ impl People {
     }
 }
 
-/// A person's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Approve,
-    Deny { reason: String },
-}
-
-/// What is open. Per process.
-pub struct Desk {
-    register: Register<RequestId>,
-    papers: BTreeMap<RequestId, Paper>,
-    panel: Panel,
-    random: SystemRandom,
-}
-
-/// What the desk has of an open request besides its place in the register.
-struct Paper {
-    request: HoldRequest,
-    /// Whoever waits for it; gone ones are noticed on looking.
-    chair: Option<Chair>,
+impl NewsKind {
+    /// The word in streams and webhooks.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Changed => "changed",
+            Self::Over => "over",
+        }
+    }
 }
 
 impl Desk {
-    pub fn new(panel: Panel) -> Self {
-        Self {
+    /// A desk over what an earlier process left: that is refused, since whoever asked is gone.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn open(
+        panel: Panel,
+        mut store: Box<dyn Store>,
+        now: Duration,
+    ) -> Result<Self, StoreError> {
+        let refused = store.restart(now)?;
+        if refused > 0 {
+            tracing::info!(refused, "requests for approval of the last run are refused");
+        }
+        Ok(Self {
             register: Register::new(panel.limits),
             papers: BTreeMap::new(),
+            store,
+            unkept: Vec::new(),
+            news: Vec::new(),
             panel,
             random: SystemRandom::new(),
-        }
+            forgotten: Duration::ZERO,
+        })
     }
 
     /// A shard asks.
-    pub(super) fn ask(&mut self, request: HoldRequest, chair: Chair, now: Duration) {
+    pub(super) fn ask(&mut self, held: HoldRequest, chair: Chair, now: Duration) {
         self.look(now);
-        if request.policy != self.panel.policy {
+        if held.policy != self.panel.policy {
             chair.end(Outcome::PolicyChanged);
             return;
         }
-        if let Some(rule) = self.rule_without_people(&request) {
+        if let Some(rule) = self.rule_without_people(&held) {
             chair.end(Outcome::NobodyMayApprove { rule });
             return;
         }
@@ -119,63 +190,109 @@ impl Desk {
             chair.end(Outcome::Unavailable);
             return;
         };
-        let question = question(&request, now);
-        match self.register.ask(fresh, question, now) {
+        let admission = match self.register.ask(fresh, question(&held, now), now) {
+            Ok(admission) => admission,
             Err(too_many) => {
                 chair.end(Outcome::TooMany(too_many));
+                return;
             }
-            Ok(Admission::New(id)) => {
-                self.announce(id, &chair);
-                let chair = Some(chair);
-                self.papers.insert(id, Paper { request, chair });
-            }
-            Ok(Admission::Attached(id)) => {
-                self.announce(id, &chair);
-                self.sit(id, chair);
-            }
-            Ok(Admission::Granted(id)) => {
-                self.announce(id, &chair);
-                self.sit(id, chair);
-                self.deliver(id);
-            }
+        };
+        let (Admission::New(id) | Admission::Attached(id) | Admission::Granted(id)) = admission;
+        let earlier = self.papers.remove(&id);
+        let asked = earlier.as_ref().map_or(now, |paper| paper.asked);
+        let paper = Paper {
+            held,
+            asked,
+            chair: Some(chair),
+        };
+        self.papers.insert(id, paper);
+        if let Err(error) = self.keep(id) {
+            tracing::error!(request = %id, error = chain(&error), "a request is not kept");
+            self.turn_away(id, earlier);
+            return;
         }
+        self.announce(id);
+        if matches!(admission, Admission::Granted(_)) {
+            self.deliver(id, now);
+        }
+        let kind = if matches!(admission, Admission::New(_)) {
+            NewsKind::Asked
+        } else {
+            NewsKind::Changed
+        };
+        self.tell(kind, id);
     }
 
     /// A person answers.
+    ///
+    /// # Errors
+    /// It does not count; nothing has changed.
     pub fn answer(
         &mut self,
         id: RequestId,
         voter: &Principal,
-        answer: Answer,
+        answer: &Answer,
+        now: Duration,
+    ) -> Result<Progress, AnswerError> {
+        self.look(now);
+        if self.panel.builtin_issuer.as_ref() == Some(&voter.issuer) {
+            return Err(NotCounted::Minted.into());
+        }
+        let progress = match answer {
+            Answer::Approve => self.approve(id, voter, now)?,
+            Answer::Deny { reason } => self.deny(id, voter, reason, now)?,
+        };
+        tracing::info!(
+            request = %id,
+            ?progress,
+            by_issuer = voter.issuer,
+            by_subject = voter.subject,
+            "a request was answered"
+        );
+        Ok(progress)
+    }
+
+    fn approve(
+        &mut self,
+        id: RequestId,
+        voter: &Principal,
+        now: Duration,
+    ) -> Result<Progress, AnswerError> {
+        let before = self.register.clone();
+        let progress = self.register.approve(id, voter, now)?;
+        // Nobody is told of an approval that a power failure could take back.
+        if let Err(error) = self.keep(id) {
+            tracing::error!(request = %id, error = chain(&error), "an approval is not kept");
+            self.register = before;
+            return Err(AnswerError::NotKept(error));
+        }
+        self.tell(NewsKind::Changed, id);
+        if progress == Progress::Approved {
+            self.deliver(id, now);
+        }
+        Ok(progress)
+    }
+
+    fn deny(
+        &mut self,
+        id: RequestId,
+        voter: &Principal,
+        reason: &str,
         now: Duration,
     ) -> Result<Progress, NotCounted> {
-        self.look(now);
-        let is_minted = self.panel.builtin_issuer.as_ref() == Some(&voter.issuer);
-        match answer {
-            _ if is_minted => Err(NotCounted::Minted),
-            Answer::Approve => {
-                let progress = self.register.approve(id, voter, now)?;
-                if progress == Progress::Approved {
-                    self.deliver(id);
-                }
-                Ok(progress)
-            }
-            Answer::Deny { reason } => {
-                let request = self.register.get(id).ok_or(NotCounted::NotOpen)?;
-                request.may_decide(voter)?;
-                let outcome = Outcome::Denied {
-                    by: Approver::of(voter),
-                    reason: reason.clone(),
-                };
-                let denied = self.end(id, outcome, |register| {
-                    register.deny(id, voter, &reason, now).ok()
-                });
-                if denied {
-                    Ok(Progress::Denied)
-                } else {
-                    Err(NotCounted::NotOpen)
-                }
-            }
+        let request = self.register.get(id).ok_or(NotCounted::NotOpen)?;
+        request.may_decide(voter)?;
+        let outcome = Outcome::Denied {
+            by: Approver::of(voter),
+            reason: reason.to_owned(),
+        };
+        let denied = self.end(id, outcome, now, |register| {
+            register.deny(id, voter, reason, now).ok()
+        });
+        if denied {
+            Ok(Progress::Denied)
+        } else {
+            Err(NotCounted::NotOpen)
         }
     }
 
@@ -183,10 +300,19 @@ impl Desk {
     pub fn look(&mut self, now: Duration) {
         let open: Vec<RequestId> = self.papers.keys().copied().collect();
         for id in open {
-            self.settle(id);
+            self.settle(id, now);
             let expires = self.register.get(id).map(|it| it.question().expires);
             if expires.is_some_and(|expires| expires <= now) {
-                self.end(id, Outcome::Expired, |register| register.expire(id, now));
+                self.end(id, Outcome::Expired, now, |register| {
+                    register.expire(id, now)
+                });
+            }
+        }
+        self.keep_again();
+        if now.saturating_sub(self.forgotten) >= FORGET_EVERY {
+            self.forgotten = now;
+            if let Err(error) = self.store.forget(now.saturating_sub(self.panel.kept)) {
+                tracing::warn!(error = chain(&error), "old requests stay");
             }
         }
     }
@@ -198,9 +324,9 @@ impl Desk {
         self.panel = panel;
         let open: Vec<RequestId> = self.papers.keys().copied().collect();
         for id in open {
-            let policy = self.papers.get(&id).map(|paper| paper.request.policy);
+            let policy = self.papers.get(&id).map(|paper| paper.held.policy);
             if policy.is_some_and(|policy| policy != self.panel.policy) {
-                self.end(id, Outcome::PolicyChanged, |register| {
+                self.end(id, Outcome::PolicyChanged, now, |register| {
                     register.change_policy(id)
                 });
             }
@@ -208,38 +334,104 @@ impl Desk {
     }
 
     /// When something is due, unless something happens before.
+    #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.register.next_expiry()
+        let retry = (!self.unkept.is_empty()).then_some(Duration::ZERO);
+        retry.or_else(|| self.register.next_expiry())
+    }
+
+    /// Requests, the latest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn list(
+        &mut self,
+        filter: &Filter,
+        audience: Audience,
+        now: Duration,
+    ) -> Result<Vec<Shown>, StoreError> {
+        self.look(now);
+        let mut listed = self.store.list(filter)?;
+        for shown in &mut listed {
+            if let Some(open) = shown
+                .id
+                .parse()
+                .ok()
+                .and_then(|id| self.shown(id, audience))
+            {
+                *shown = open;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The request of that id, or of that beginning of it if only one that is open has it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn find(
+        &mut self,
+        name: &str,
+        audience: Audience,
+        now: Duration,
+    ) -> Result<Option<Shown>, StoreError> {
+        self.look(now);
+        let name = name.to_ascii_uppercase();
+        let mut open = self
+            .papers
+            .keys()
+            .filter(|id| id.to_string().starts_with(&name));
+        match (open.next(), open.next()) {
+            (Some(id), None) if !name.is_empty() => Ok(self.shown(*id, audience)),
+            _ => self.store.find(&name),
+        }
+    }
+
+    /// What has happened since this was asked last.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// The first of its rules that nobody can be an approver of.
-    fn rule_without_people(&self, request: &HoldRequest) -> Option<String> {
+    fn rule_without_people(&self, held: &HoldRequest) -> Option<String> {
         let has_people = |group: &String| {
             let mut issuers = self.panel.people.iter();
             issuers.any(|people| people.may_be_in(group))
         };
-        let mut rules = request.rules.iter();
+        let mut rules = held.rules.iter();
         let without = rules.find(|rule| !rule.approvers.iter().any(has_people));
         without.map(|rule| rule.name.clone())
     }
 
-    fn announce(&self, id: RequestId, chair: &Chair) {
-        let Some(request) = self.register.get(id) else {
-            return;
-        };
-        let console = self.panel.console.as_deref();
-        let link = console.map(|console| format!("{console}/approvals/{id}"));
-        chair.asked(id, link, request.question().expires);
+    /// What was asked just now is not to be: as it was before.
+    fn turn_away(&mut self, id: RequestId, earlier: Option<Paper>) {
+        if let Some(paper) = self.papers.remove(&id)
+            && let Some(chair) = paper.chair
+        {
+            chair.end(Outcome::Unavailable);
+        }
+        match earlier {
+            Some(earlier) => {
+                let chair = None;
+                self.papers.insert(id, Paper { chair, ..earlier });
+                // It may return, or it would not have been found.
+                let _ = self.register.leave(id);
+            }
+            None => drop(self.register.change_policy(id)),
+        }
     }
 
-    fn sit(&mut self, id: RequestId, chair: Chair) {
-        if let Some(paper) = self.papers.get_mut(&id) {
-            paper.chair = Some(chair);
+    fn announce(&self, id: RequestId) {
+        let chair = self.papers.get(&id).and_then(|paper| paper.chair.as_ref());
+        if let (Some(chair), Some(request)) = (chair, self.register.get(id)) {
+            let console = self.panel.console.as_deref();
+            let link = console.map(|console| format!("{console}/approvals/{id}"));
+            chair.asked(id, link, request.question().expires);
         }
     }
 
     /// Tells whoever waits that it is approved.
-    fn deliver(&mut self, id: RequestId) {
+    fn deliver(&mut self, id: RequestId, now: Duration) {
         let (Some(paper), Some(request)) = (self.papers.get(&id), self.register.get(id)) else {
             return;
         };
@@ -247,12 +439,12 @@ impl Desk {
         if let Some(chair) = &paper.chair
             && !chair.approve(id, by)
         {
-            self.settle(id);
+            self.settle(id, now);
         }
     }
 
     /// Takes note of what whoever waited has done since.
-    fn settle(&mut self, id: RequestId) {
+    fn settle(&mut self, id: RequestId, now: Duration) {
         let Some(paper) = self.papers.get_mut(&id) else {
             return;
         };
@@ -268,8 +460,9 @@ impl Desk {
             }
             Sitting::Withdrawn(why) => self.register.withdraw(id, why),
         };
-        if over.is_some() {
-            self.papers.remove(&id);
+        match over {
+            Some(request) => self.close(id, &request, now),
+            None => self.tell(NewsKind::Changed, id),
         }
     }
 
@@ -278,27 +471,85 @@ impl Desk {
         &mut self,
         id: RequestId,
         outcome: Outcome,
+        now: Duration,
         finish: impl FnOnce(&mut Register<RequestId>) -> Option<Request>,
     ) -> bool {
         let chair = self.papers.get(&id).and_then(|paper| paper.chair.as_ref());
         if chair.is_some_and(|chair| !chair.end(outcome)) {
-            self.settle(id);
+            self.settle(id, now);
         }
         let over = finish(&mut self.register);
-        if over.is_some() {
-            self.papers.remove(&id);
+        if let Some(request) = &over {
+            self.close(id, request, now);
         }
         over.is_some()
     }
+
+    /// A request is over: whoever follows is told, and it is kept. That it cannot be kept makes it
+    /// no less over; the store has it as open then, which a restart refuses.
+    fn close(&mut self, id: RequestId, request: &Request, now: Duration) {
+        let Some(paper) = self.papers.remove(&id) else {
+            return;
+        };
+        let shown = paper.shown(id, request, Some(now), Audience::Others);
+        self.news.push(News {
+            kind: NewsKind::Over,
+            shown: Arc::new(shown.clone()),
+        });
+        if let Err(error) = self.store.keep(&shown) {
+            tracing::error!(request = %id, error = chain(&error), "how a request ended is not kept");
+            self.unkept.push(shown);
+        }
+    }
+
+    fn keep_again(&mut self) {
+        let Self { store, unkept, .. } = self;
+        unkept.retain(|shown| store.keep(shown).is_err());
+    }
+
+    fn keep(&mut self, id: RequestId) -> Result<(), StoreError> {
+        match self.shown(id, Audience::Others) {
+            Some(shown) => self.store.keep(&shown),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, kind: NewsKind, id: RequestId) {
+        if let Some(shown) = self.shown(id, Audience::Others) {
+            let shown = Arc::new(shown);
+            self.news.push(News { kind, shown });
+        }
+    }
+
+    fn shown(&self, id: RequestId, audience: Audience) -> Option<Shown> {
+        let (paper, request) = (self.papers.get(&id)?, self.register.get(id)?);
+        Some(paper.shown(id, request, None, audience))
+    }
 }
 
-fn question(request: &HoldRequest, now: Duration) -> Question {
+impl Paper {
+    fn shown(
+        &self,
+        id: RequestId,
+        request: &Request,
+        finished: Option<Duration>,
+        audience: Audience,
+    ) -> Shown {
+        let is_awaited = finished.is_none() && self.chair.is_some();
+        let asked = self.asked;
+        Shown::of(
+            id, &self.held, request, asked, finished, is_awaited, audience,
+        )
+    }
+}
+
+fn question(held: &HoldRequest, now: Duration) -> Question {
     Question {
-        requester: Identity::of(&request.principal),
-        chain: Identity::chain_of(&request.principal),
-        digest: request.digest(),
-        requirements: request.rules.iter().map(HoldingRule::requirement).collect(),
-        expires: now.saturating_add(request.lasts),
-        may_return: !request.in_transaction,
+        requester: Identity::of(&held.principal),
+        chain: Identity::chain_of(&held.principal),
+        digest: held.digest(),
+        requirements: held.rules.iter().map(HoldingRule::requirement).collect(),
+        expires: now.saturating_add(held.lasts),
+        may_return: !held.in_transaction,
     }
 }

@@ -10,11 +10,25 @@ mod waiting;
 mod broker;
 mod desk;
 
-pub use broker::{AnswerError, Broker, Unavailable};
-pub use desk::{Answer, Desk, Panel, People};
-pub use policy::approval::{Approver, Digest, Identity, NotCounted, Progress, TooMany, Withdrawal};
+mod shown;
+mod store;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::{Broker, LookError};
+pub use desk::{Answer, AnswerError, Desk, News, NewsKind, Panel, People};
+pub use policy::approval::{
+    Approver, Digest, Identity, Limits, NotCounted, Progress, TooMany, Withdrawal,
+};
 pub use request::{
     Estimate, HeldCommand, HeldText, HoldRequest, HoldingRule, Parameter, REQUEST_BYTES_MAX,
     RequestId,
 };
+pub use shown::{
+    Audience, Shown, ShownCommand, ShownEffect, ShownIdentity, ShownParameter, ShownPerson,
+    ShownPrincipal, ShownRule, ShownText, ShownVote, marked,
+};
+pub use store::{Filter, LISTED_DEFAULT, LISTED_MAX, SqliteStore, Store, StoreError};
 pub use waiting::{Approvals, Approved, Event, Inbox, NotAsked, Outcome, Waiting, channel};

@@ -8,7 +8,7 @@ use clap::Args;
 use runtime::{Published, ShardId, ShardsConfig};
 
 use super::{Failure, warn};
-use crate::approvals;
+use crate::approvals::{self, Desk, Panel, SqliteStore};
 use crate::archive::{Action, Actor, Trail, TrailError, Verb};
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
@@ -46,6 +46,8 @@ pub(super) enum ServeError {
     Trail(#[from] TrailError),
     #[error(transparent)]
     Bind(#[from] shard::mailbox::BindError),
+    #[error("the requests for approval of the last run cannot be ended")]
+    Approvals(#[from] approvals::StoreError),
     #[error("the control thread cannot be started")]
     Control(#[source] std::io::Error),
     #[error("the shards cannot be started")]
@@ -95,6 +97,11 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let now = runtime::unix_time().as_secs();
     let revocations = Arc::new(Revocations::open(revocations, now)?);
 
+    // What was held in another life never runs.
+    let requests = Box::new(SqliteStore::new(&database)?);
+    let panel = Panel::of(&snapshot, builtin_issuer.as_deref());
+    let desk = Desk::open(panel, requests, runtime::unix_time())?;
+
     // What a run before left behind is safe on disk before anything new is accepted.
     let journal = JournalThread::start(startup.recording.clone())?;
     let recovered = journal.recovered();
@@ -139,7 +146,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         trail: trail.clone(),
     };
     let asked = FromShards {
-        approvals: inbox,
+        approvals: (desk, inbox),
         keys: key_questions,
     };
     let control = control::start(plane, asked).map_err(ServeError::Control)?;

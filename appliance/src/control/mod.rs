@@ -24,6 +24,7 @@ mod site;
 mod socket;
 mod trail;
 
+pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{
     Health, IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami,
     document as openapi, paths,

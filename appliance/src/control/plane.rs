@@ -78,7 +78,8 @@ impl Plane {
 
 /// What shards ask the control plane.
 pub struct FromShards {
-    pub approvals: Inbox,
+    /// What is to be approved, and the desk that keeps it.
+    pub approvals: (Desk, Inbox),
     /// Logins that met a key which their issuer had not published before.
     pub keys: Receiver<RefreshWanted>,
 }
@@ -162,8 +163,11 @@ async fn serve(
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
     let (close, closing) = Closing::new();
     let console = Arc::new(Console::new());
+    let (desk, inbox) = asked.approvals;
+    let broker = Broker::start(desk, inbox);
     let shared = Shared {
         asking,
+        approvals: broker.clone(),
         snapshot: plane.snapshot.clone(),
         keys: plane.keys.clone(),
         key_refresh: plane.key_refresh.clone(),
@@ -198,7 +202,6 @@ async fn serve(
         }
     });
     tokio::spawn(sweep(Arc::clone(&plane.revocations)));
-    let broker = Broker::start(Desk::new(plane.panel()), asked.approvals);
     tokio::spawn(keeper.run(plane.snapshot.clone(), asked.keys));
     tokio::select! {
         () = Running::new(plane, broker).run(questions, signals) => {}
@@ -322,8 +325,7 @@ impl Running {
         self.plane.builtin_issuer = loaded.builtin_issuer;
         self.plane.certificate_fingerprint = loaded.certificate_fingerprint;
         self.plane.snapshot.publish(Arc::new(loaded.snapshot));
-        // Gone, it is in the log already, and nothing is held any more.
-        let _ = self.approvals.reconfigure(self.plane.panel()).await;
+        self.approvals.reconfigure(self.plane.panel()).await;
         tracing::info!(generation, "a new configuration is in force");
         Ok(ReloadReport {
             generation,

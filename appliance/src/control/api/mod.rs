@@ -4,6 +4,7 @@
 //! ask the control plane's task and wait for its answer; they own no state.
 
 mod appliance;
+mod approvals;
 mod caller;
 mod error;
 mod health;
@@ -22,6 +23,7 @@ use runtime::Published;
 use tokio::sync::{mpsc, oneshot};
 
 pub use appliance::{IssuerStatus, ReloadReport, Status};
+pub use approvals::{Answered, ApprovalsWanted, Denial};
 pub(super) use caller::{
     Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie, is_safe,
 };
@@ -39,6 +41,7 @@ use super::console::Console;
 use super::guard;
 use super::observe::Observer;
 use super::rates::Rates;
+use crate::approvals::Broker;
 use crate::archive::{Actor, Trail, TrailError};
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
@@ -89,6 +92,7 @@ pub(super) struct Shared {
     /// Of remote issuers.
     pub(super) keys: Published<RemoteKeys>,
     pub(super) key_refresh: KeyRefresh,
+    pub(super) approvals: Broker,
     pub(super) recorder: JournalHandle,
     /// Whatever a person or the operator changes is written here first.
     #[allow(dead_code, reason = "for handlers that change something themselves")]

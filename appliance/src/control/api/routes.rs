@@ -17,7 +17,7 @@ use super::super::console::links;
 use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
-use super::{Shared, appliance, health, openapi, sessions, tokens, whoami};
+use super::{Shared, appliance, approvals, health, openapi, sessions, tokens, whoami};
 
 /// Where things are.
 pub mod paths {
@@ -29,6 +29,13 @@ pub mod paths {
     pub const EVENTS: &str = "/v1/sessions/{id}/events";
     pub const HEALTH: &str = "/v1/health";
     pub const METRICS: &str = "/v1/metrics";
+    /// Requests for approval.
+    pub const APPROVALS: &str = "/v1/approvals";
+    /// What happens to them, as it happens.
+    pub const APPROVAL_EVENTS: &str = "/v1/approvals/events";
+    pub const APPROVAL: &str = "/v1/approvals/{id}";
+    pub const APPROVE: &str = "/v1/approvals/{id}/approve";
+    pub const DENY: &str = "/v1/approvals/{id}/deny";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
     /// Links that sign a browser in to the console.
@@ -47,7 +54,6 @@ pub(in crate::control) enum Access {
     /// A person with the role, or the operator by socket.
     Role(Role),
     /// A person with the role, by their own token or console session. The socket stands for nobody.
-    #[allow(dead_code, reason = "approving is the first that takes it")]
     Person(Role),
     /// The operator by socket.
     Operator,
@@ -107,6 +113,7 @@ impl Route {
 
 const VIEWER: Access = Access::Role(Role::Viewer);
 const ADMIN: Access = Access::Role(Role::Admin);
+const APPROVER: Access = Access::Person(Role::Approver);
 
 /// Every route of the API. The type in front of each is what `#[utoipa::path]` makes of its handler.
 #[rustfmt::skip]
@@ -122,6 +129,11 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::post::<tokens::__path_make_token>(paths::TOKENS, Access::Operator, || post(tokens::make_token)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
         Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
+        Route::get::<approvals::__path_list>(paths::APPROVALS, VIEWER, || get(approvals::list)),
+        Route::get::<approvals::__path_follow>(paths::APPROVAL_EVENTS, VIEWER, || get(approvals::follow)),
+        Route::get::<approvals::__path_show>(paths::APPROVAL, VIEWER, || get(approvals::show)),
+        Route::post::<approvals::__path_approve>(paths::APPROVE, APPROVER, || post(approvals::approve)),
+        Route::post::<approvals::__path_deny>(paths::DENY, APPROVER, || post(approvals::deny)),
     ]
 }
 
