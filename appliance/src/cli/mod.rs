@@ -6,6 +6,7 @@
 mod check;
 mod explain;
 mod policy;
+mod revoke;
 mod running;
 mod schema;
 mod serve;
@@ -88,6 +89,9 @@ enum Command {
     /// Make tokens for agents, by the built-in issuer of the running appliance
     #[command(subcommand)]
     Token(token::Token),
+    /// Cut off a token, subject, agent, session or target at once
+    #[command(subcommand)]
+    Revoke(revoke::Revoke),
     /// Read the configuration again; refused whole if anything is wrong with it
     Reload,
     /// List recorded sessions, the latest first
@@ -146,6 +150,7 @@ pub fn run(
         Command::Policy(command) => command.run(&environment),
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&environment),
+        Command::Revoke(revoke) => revoke.run(&environment),
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),

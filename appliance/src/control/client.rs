@@ -137,6 +137,14 @@ impl AdminClient {
         self.ask(Method::POST, path, Bytes::from(body))
     }
 
+    /// `DELETE`, answered in JSON.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn delete<A: DeserializeOwned>(&self, path: &str) -> Result<A, AdminError> {
+        self.ask(Method::DELETE, path, Bytes::new())
+    }
+
     /// The replay of a session, copied to `out` as it arrives.
     ///
     /// # Errors

@@ -26,8 +26,8 @@ mod trail;
 
 pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{
-    Health, IssuerStatus, Refused, ReloadReport, Status, TokenMade, TokenWanted, Whoami,
-    document as openapi, paths,
+    Health, IssuerStatus, Refused, ReloadReport, RevocationKind, RevocationLine, RevocationWanted,
+    SessionEnded, Status, TokenMade, TokenWanted, Whoami, document as openapi, paths,
 };
 pub use client::{AdminClient, AdminError};
 pub use console::ConsoleLink;
@@ -38,6 +38,6 @@ pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
-pub use revocations::Revocations;
+pub use revocations::{Revocations, RevocationsWanted};
 pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};

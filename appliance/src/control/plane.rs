@@ -183,6 +183,8 @@ async fn serve(
         cookies: console.clone(),
         console,
         trail: plane.trail.clone(),
+        revocations: Arc::clone(&plane.revocations),
+        directory: plane.directory.clone(),
         rates: Arc::new(Rates::new()),
     };
     tokio::spawn(console::attend(shared.clone()));

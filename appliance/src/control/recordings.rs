@@ -171,23 +171,36 @@ fn end_reasons() -> String {
     names.join(", ")
 }
 
+/// The id of the session that `name` is the beginning of.
+///
+/// # Errors
+/// No session or several fit, or the catalogue cannot be read.
+pub(super) fn session_id(
+    settings: &RecordingSettings,
+    name: &str,
+) -> Result<SessionId, RecordingsError> {
+    session_in(&Catalogue::open(&settings.catalogue)?, name)
+}
+
+fn session_in(catalogue: &Catalogue, name: &str) -> Result<SessionId, RecordingsError> {
+    let found = catalogue.sessions_named(name)?;
+    let named = || name.chars().take(32).collect();
+    match found.as_slice() {
+        [] => Err(RecordingsError::NoSuchSession { name: named() }),
+        [one] => Ok(one.session),
+        [_, _, ..] => Err(RecordingsError::Ambiguous { name: named() }),
+    }
+}
+
 /// The replay of the session that `name` is the id of, or the beginning of it.
 ///
 /// # Errors
 /// No session or several fit, or the recording cannot be read.
 pub fn replay(settings: &RecordingSettings, name: &str) -> Result<Replay, RecordingsError> {
     let catalogue = Catalogue::open(&settings.catalogue)?;
-    let found = catalogue.sessions_named(name)?;
-    let named = || name.chars().take(32).collect();
-    match found.as_slice() {
-        [] => Err(RecordingsError::NoSuchSession { name: named() }),
-        [one] => Ok(Replay::open(
-            &catalogue,
-            &settings.journal_directory,
-            one.session,
-        )?),
-        _ => Err(RecordingsError::Ambiguous { name: named() }),
-    }
+    let session = session_in(&catalogue, name)?;
+    let replay = Replay::open(&catalogue, &settings.journal_directory, session)?;
+    Ok(replay)
 }
 
 /// Writes a replay whole.

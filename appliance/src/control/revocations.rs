@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runtime::Published;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use crate::revocation::{
     REVOCATIONS_MAX, Revocation, RevocationSet, RevocationStore, Revoked, StoreError,
@@ -17,6 +19,17 @@ pub struct Revocations {
     /// Held from the change on the disk to its publication, so that both have one order.
     store: Mutex<RevocationStore>,
     published: Published<RevocationSet>,
+}
+
+/// Which revocations are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RevocationsWanted {
+    /// Only those older than this one.
+    pub before: Option<i64>,
+    /// At most so many, and at most 1000.
+    pub limit: Option<usize>,
 }
 
 /// Why nothing was revoked.

@@ -22,6 +22,9 @@ use crate::control::Roles;
 const AUDIENCE: &str = "sallyport";
 
 /// The private key in the state directory: PKCS#8, PEM.
+/// What it is called among the issuers of the configuration.
+pub const BUILTIN_ISSUER: &str = "builtin";
+
 const KEY_FILE: &str = "issuer-key.pem";
 
 /// This installation's identifier in the state directory. Apart from the key, so that a new key
@@ -155,7 +158,7 @@ impl BuiltinIssuer {
     pub fn as_issuer(&self) -> Issuer {
         let member = |name: &str| ClaimPath::of_name(name);
         Issuer {
-            name: "builtin".to_owned(),
+            name: BUILTIN_ISSUER.to_owned(),
             issuer: self.issuer.clone(),
             audience: vec![AUDIENCE.to_owned()],
             algorithms: vec![Algorithm::EdDSA],

@@ -20,7 +20,9 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use policy::{Principal, Proof};
 
-pub use builtin::{BuiltinIssuer, BuiltinIssuerError, MintError, MintedToken, TokenRequest};
+pub use builtin::{
+    BUILTIN_ISSUER, BuiltinIssuer, BuiltinIssuerError, MintError, MintedToken, TokenRequest,
+};
 pub use cache::TokenCache;
 pub use claims::{ClaimMapping, ClaimPath, ClaimPathError};
 pub use keys::{JWKS_BYTES_MAX, KeySet, KeySetError};

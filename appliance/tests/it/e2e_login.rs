@@ -56,14 +56,14 @@ pub fn now() -> u64 {
 }
 
 /// Claims of a token that is accepted.
-fn good_claims() -> Value {
+pub fn good_claims() -> Value {
     json!({
         "iss": ISSUER, "sub": "agent-7", "aud": "sallyport", "exp": now() + 600, "iat": now(),
         "realm_access": {"roles": ["analysts"]},
     })
 }
 
-fn with(name: &str, value: Value) -> Value {
+pub fn with(name: &str, value: Value) -> Value {
     let mut claims = good_claims();
     claims[name] = value;
     claims
@@ -75,7 +75,7 @@ fn without(name: &str) -> Value {
     claims
 }
 
-fn world(provider: &Provider) -> (Server, Appliance) {
+pub fn world(provider: &Provider) -> (Server, Appliance) {
     let server = orders_server();
     let mut setup = Setup::for_server(&server);
     setup.files = vec![("corp.jwks", provider.jwks().to_string())];

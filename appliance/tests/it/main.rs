@@ -47,6 +47,7 @@ mod e2e_path;
 mod e2e_proxy_protocol;
 mod e2e_recording;
 mod e2e_replay;
+mod e2e_revocation;
 mod e2e_rules;
 mod e2e_secrets;
 mod e2e_silence;

@@ -129,6 +129,18 @@ impl Caller {
         self.person.as_ref()
     }
 
+    /// Who it is, for what is kept of what they did.
+    pub(in crate::control) fn named(&self) -> String {
+        match (&self.person, self.operator) {
+            (Some(person), _) => {
+                let principal = person.principal();
+                format!("{} of {}", principal.subject, principal.issuer)
+            }
+            (None, Some(operator)) => format!("uid {}", operator.uid),
+            (None, None) => "nobody".to_owned(),
+        }
+    }
+
     /// The operator, if it is one: at the socket, or by a link made there.
     pub(in crate::control) fn operator(&self) -> Option<Operator> {
         self.operator
@@ -195,6 +207,7 @@ impl Person {
 #[derive(Debug, Clone, Copy)]
 enum TurnedAway {
     WrongToken,
+    Revoked,
     OtherUser,
     TooMany(TooMany),
 }
@@ -204,6 +217,7 @@ impl IntoResponse for TurnedAway {
         match self {
             Self::TooMany(limit) => too_many(limit),
             Self::WrongToken => unproven("the token proves nothing"),
+            Self::Revoked => refused(StatusCode::FORBIDDEN, "access is revoked"),
             Self::OtherUser => refused(
                 StatusCode::FORBIDDEN,
                 "only root and the user that runs the appliance are answered",
@@ -256,14 +270,14 @@ async fn caller(shared: &Shared, door: Door, headers: &HeaderMap) -> Result<Call
             }
             TurnedAway::WrongToken
         })?;
-        caller.person = Some(person(shared, proven));
+        caller.person = Some(person(shared, proven)?);
     } else if let Door::Network { .. } = door
         && let Some(cookie) = cookie(headers, door.session_cookie())
         && let Some(session) = shared.cookies.find(cookie, !is_by_itself(headers), now())
     {
         caller.csrf = Some(session.csrf);
         match session.of {
-            SessionOf::Person(proven) => caller.person = Some(person(shared, proven)),
+            SessionOf::Person(proven) => caller.person = Some(person(shared, proven)?),
             SessionOf::Operator { uid } => {
                 let at_socket = false;
                 caller.operator = Some(Operator { uid, at_socket });
@@ -319,9 +333,17 @@ fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-fn person(shared: &Shared, proven: Proven) -> Person {
+fn person(shared: &Shared, proven: Proven) -> Result<Person, TurnedAway> {
+    let revocations = shared.revocations.published().load();
+    if let Some(revocation) = revocations.find_principal(proven.principal(), now()) {
+        tracing::warn!(
+            revocation = revocation.id,
+            "a revoked principal was refused by the admin API"
+        );
+        return Err(TurnedAway::Revoked);
+    }
     let roles = shared.snapshot.load().roles.of(proven.principal());
-    Person { proven, roles }
+    Ok(Person { proven, roles })
 }
 
 /// Whether a page that is left open asks, and nobody did anything.

@@ -9,6 +9,7 @@ mod caller;
 mod error;
 mod health;
 mod openapi;
+mod revocations;
 mod routes;
 mod sessions;
 mod tokens;
@@ -31,6 +32,7 @@ pub use error::Refused;
 pub(super) use error::{refused, too_many};
 pub use health::Health;
 pub use openapi::document;
+pub use revocations::{RevocationKind, RevocationLine, RevocationWanted, SessionEnded};
 pub(super) use routes::Access;
 pub use routes::paths;
 pub use tokens::{TokenMade, TokenWanted};
@@ -41,11 +43,13 @@ use super::console::Console;
 use super::guard;
 use super::observe::Observer;
 use super::rates::Rates;
+use super::revocations::Revocations;
 use crate::approvals::Broker;
 use crate::archive::{Actor, Trail, TrailError};
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::{JournalHandle, RecordingSettings};
+use crate::shard::mailbox::Directory;
 
 /// How long a question about recordings waits for what was recorded just before.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -95,10 +99,12 @@ pub(super) struct Shared {
     pub(super) approvals: Broker,
     pub(super) recorder: JournalHandle,
     /// Whatever a person or the operator changes is written here first.
-    #[allow(dead_code, reason = "for handlers that change something themselves")]
     pub(super) trail: Trail,
     pub(super) recording: Arc<RecordingSettings>,
     pub(super) observer: Observer,
+    pub(super) revocations: Arc<Revocations>,
+    /// How shards are reached.
+    pub(super) directory: Directory,
     /// Who is logged in at the console.
     pub(super) cookies: Arc<dyn CookieSessions>,
     pub(super) console: Arc<Console>,

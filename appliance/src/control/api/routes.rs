@@ -5,7 +5,7 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use utoipa::Path;
 // Hidden in its documentation, and the only way to the types of a handler: `OpenApi` takes handlers
 // by name only, and the table is not known to a macro.
@@ -17,7 +17,7 @@ use super::super::console::links;
 use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
-use super::{Shared, appliance, approvals, health, openapi, sessions, tokens, whoami};
+use super::{Shared, appliance, approvals, health, openapi, revocations, sessions, tokens, whoami};
 
 /// Where things are.
 pub mod paths {
@@ -36,6 +36,11 @@ pub mod paths {
     pub const APPROVAL: &str = "/v1/approvals/{id}";
     pub const APPROVE: &str = "/v1/approvals/{id}/approve";
     pub const DENY: &str = "/v1/approvals/{id}/deny";
+    /// One session: deleted, it is ended.
+    pub const SESSION: &str = "/v1/sessions/{id}";
+    pub const REVOCATIONS: &str = "/v1/revocations";
+    /// `{id}` is its number.
+    pub const REVOCATION: &str = "/v1/revocations/{id}";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
     /// Links that sign a browser in to the console.
@@ -92,6 +97,14 @@ impl Route {
         Self::of::<D>(HttpMethod::Post, path, access, handler)
     }
 
+    fn delete<D: Path + SchemaReferences>(
+        path: &'static str,
+        access: Access,
+        handler: fn() -> MethodRouter<Shared>,
+    ) -> Self {
+        Self::of::<D>(HttpMethod::Delete, path, access, handler)
+    }
+
     fn of<D: Path + SchemaReferences>(
         method: HttpMethod,
         path: &'static str,
@@ -134,6 +147,10 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::get::<approvals::__path_show>(paths::APPROVAL, VIEWER, || get(approvals::show)),
         Route::post::<approvals::__path_approve>(paths::APPROVE, APPROVER, || post(approvals::approve)),
         Route::post::<approvals::__path_deny>(paths::DENY, APPROVER, || post(approvals::deny)),
+        Route::delete::<revocations::__path_end_session>(paths::SESSION, ADMIN, || delete(revocations::end_session)),
+        Route::get::<revocations::__path_list>(paths::REVOCATIONS, VIEWER, || get(revocations::list)),
+        Route::post::<revocations::__path_revoke>(paths::REVOCATIONS, ADMIN, || post(revocations::revoke)),
+        Route::delete::<revocations::__path_lift>(paths::REVOCATION, ADMIN, || delete(revocations::lift)),
     ]
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn events(
     ([(header::CONTENT_TYPE, kind)], Body::new(body)).into_response()
 }
 
-fn not_shown(error: &RecordingsError) -> Response {
+pub(super) fn not_shown(error: &RecordingsError) -> Response {
     let status = match error {
         RecordingsError::NoSuchSession { .. }
         | RecordingsError::Replay(ReplayError::NoSuchSession { .. }) => StatusCode::NOT_FOUND,
