@@ -3,6 +3,8 @@
 //! Each command stands in its own file. Standard output carries the answer and nothing else;
 //! mistakes and warnings go to standard error.
 
+mod approvals;
+mod asker;
 mod check;
 mod explain;
 mod policy;
@@ -92,6 +94,9 @@ enum Command {
     /// Cut off a token, subject, agent, session or target at once
     #[command(subcommand)]
     Revoke(revoke::Revoke),
+    /// See what waits for a person, and answer it
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// Read the configuration again; refused whole if anything is wrong with it
     Reload,
     /// List recorded sessions, the latest first
@@ -119,6 +124,8 @@ enum Failure {
     PolicyReplay(#[from] policy::PolicyReplayError),
     #[error(transparent)]
     Recordings(#[from] RecordingsError),
+    #[error("cannot read {}", path.display())]
+    Input { path: PathBuf, source: io::Error },
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -151,6 +158,7 @@ pub fn run(
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&environment),
         Command::Revoke(revoke) => revoke.run(&environment),
+        Command::Approvals(command) => command.run(&environment),
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
@@ -217,6 +225,7 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::Explain(_)
         | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
+        | Failure::Input { .. }
         | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
             ExitCode::FAILURE

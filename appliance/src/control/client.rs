@@ -2,21 +2,26 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::api::{Refused, paths};
+use super::api::{ApprovalsWanted, Refused, paths};
 use super::recordings::{SessionLine, SessionsWanted, media_type};
+use crate::approvals::Shown;
 use crate::config::Secret;
 use crate::recorder::replay::ReplayForm;
 
@@ -26,13 +31,24 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest answer that is held whole, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Asks the appliance that listens at one socket. Blocking.
+/// Asks one appliance. Blocking.
 pub struct AdminClient {
-    socket: PathBuf,
+    place: Place,
     runtime: Runtime,
     /// Of the person who asks; without one it is the operator alone.
     token: Option<Secret>,
 }
+
+/// Where the appliance answers.
+enum Place {
+    Socket(PathBuf),
+    Server {
+        address: String,
+        client: reqwest::Client,
+    },
+}
+
+type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Why there is no answer, or not the one that was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +75,12 @@ pub enum AdminError {
     },
     #[error("what was given as a token is none")]
     NotAToken,
+    #[error("an address of an appliance begins with https:// (http:// on this machine alone)")]
+    NotAnAddress,
+    #[error("what was given as certificates is none")]
+    NotCertificates,
+    #[error("cannot ask the appliance at that address")]
+    Remote(#[from] reqwest::Error),
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
     #[error("this process could not start a client")]
@@ -76,7 +98,38 @@ impl AdminClient {
             .build()
             .map_err(AdminError::Local)?;
         Ok(Self {
-            socket: socket.to_owned(),
+            place: Place::Socket(socket.to_owned()),
+            runtime,
+            token: None,
+        })
+    }
+
+    /// A client for an appliance elsewhere, by the address of its console. It trusts the system's
+    /// certificates and those in `roots`, as PEM.
+    ///
+    /// # Errors
+    /// The address or the certificates are none, or this process has no resources.
+    pub fn remote(server: &str, roots: &[u8]) -> Result<Self, AdminError> {
+        let address = server.trim_end_matches('/');
+        let url = reqwest::Url::parse(address).map_err(|_| AdminError::NotAnAddress)?;
+        let local = url.host_str().is_some_and(|host| {
+            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        });
+        // A token crosses only TLS or this machine.
+        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+            return Err(AdminError::NotAnAddress);
+        }
+        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(roots).collect();
+        let roots = roots.map_err(|_| AdminError::NotCertificates)?;
+        let client = super::issuers::client(&roots).map_err(|_| AdminError::NotCertificates)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(AdminError::Local)?;
+        let address = address.to_owned();
+        Ok(Self {
+            place: Place::Server { address, client },
             runtime,
             token: None,
         })
@@ -95,6 +148,65 @@ impl AdminClient {
     /// As the variants say.
     pub fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, AdminError> {
         self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// `GET` of one thing by a name that a person typed, which takes the place of `{id}`.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn get_named<A: DeserializeOwned>(&self, path: &str, id: &str) -> Result<A, AdminError> {
+        self.get(&path.replace("{id}", &percent_encoded(id)))
+    }
+
+    /// Requests for approval.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn approvals(&self, wanted: &ApprovalsWanted) -> Result<Vec<Shown>, AdminError> {
+        let (open, limit) = (
+            wanted.open.map(|open| open.to_string()),
+            wanted.limit.map(|limit| limit.to_string()),
+        );
+        let conditions = [
+            ("open", open.as_deref()),
+            ("state", wanted.state.as_deref()),
+            ("requester", wanted.requester.as_deref()),
+            ("target", wanted.target.as_deref()),
+            ("before", wanted.before.as_deref()),
+            ("limit", limit.as_deref()),
+        ];
+        let query: Vec<String> = conditions
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))))
+            .collect();
+        self.get(&format!("{}?{}", paths::APPROVALS, query.join("&")))
+    }
+
+    /// What happens to requests for approval: `on` gets the kind of each event and its JSON.
+    ///
+    /// # Errors
+    /// The stream broke, the appliance is silent, or `on` says that it wants no more.
+    pub fn follow_approvals(
+        &self,
+        on: &mut dyn FnMut(&str, &str) -> io::Result<()>,
+    ) -> Result<(), AdminError> {
+        self.runtime.block_on(async {
+            let request = Request::get(paths::APPROVAL_EVENTS);
+            let response = in_time(self.send(request, Bytes::new())).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                return Err(refusal(status, &collect(body).await?));
+            }
+            let mut events = EventStream::default();
+            // The appliance says every few seconds that it is there.
+            while let Some(frame) = in_time(async { Ok(body.frame().await) }).await? {
+                if let Ok(piece) = frame.map_err(|_| AdminError::Answer)?.into_data() {
+                    events.feed(&piece, on)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Recorded sessions.
@@ -198,38 +310,107 @@ impl AdminClient {
         &self,
         request: axum::http::request::Builder,
         body: Bytes,
-    ) -> Result<hyper::Response<hyper::body::Incoming>, AdminError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|e| self.not_connected(e))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its errors reach the sender too.
-        tokio::spawn(connection);
+    ) -> Result<hyper::Response<AnswerBody>, AdminError> {
         let request = match &self.token {
             Some(token) => request.header(header::AUTHORIZATION, bearer(token)?),
             None => request,
         };
         let request = request
-            .header(header::HOST, "sallyport")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|_| AdminError::Answer)?;
-        Ok(sender.send_request(request).await?)
-    }
-
-    fn not_connected(&self, source: io::Error) -> AdminError {
-        let socket = self.socket.clone();
-        let kind = source.kind();
-        if matches!(
-            kind,
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ) {
-            AdminError::NotRunning { socket }
-        } else if kind == io::ErrorKind::PermissionDenied {
-            AdminError::Permission { socket }
-        } else {
-            AdminError::Connect { socket, source }
+        match &self.place {
+            Place::Socket(socket) => send_to_socket(socket, request).await,
+            Place::Server { address, client } => send_to_server(address, client, request).await,
         }
+    }
+}
+
+async fn send_to_socket(
+    socket: &Path,
+    request: Request<Bytes>,
+) -> Result<hyper::Response<AnswerBody>, AdminError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| not_connected(socket, error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors reach the sender too.
+    tokio::spawn(connection);
+    let mut request = request.map(Full::new);
+    let host = HeaderValue::from_static("sallyport");
+    request.headers_mut().insert(header::HOST, host);
+    let response = sender.send_request(request).await?;
+    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+async fn send_to_server(
+    address: &str,
+    client: &reqwest::Client,
+    request: Request<Bytes>,
+) -> Result<hyper::Response<AnswerBody>, AdminError> {
+    let (parts, body) = request.into_parts();
+    let url = format!("{address}{}", parts.uri);
+    let sent = client
+        .request(parts.method, url)
+        .headers(parts.headers)
+        .body(body);
+    let response = sent.send().await.map_err(reqwest::Error::without_url)?;
+    let response = hyper::Response::from(response);
+    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+fn not_connected(socket: &Path, source: io::Error) -> AdminError {
+    let socket = socket.to_owned();
+    let kind = source.kind();
+    if matches!(
+        kind,
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    ) {
+        AdminError::NotRunning { socket }
+    } else if kind == io::ErrorKind::PermissionDenied {
+        AdminError::Permission { socket }
+    } else {
+        AdminError::Connect { socket, source }
+    }
+}
+
+/// Server-sent events, cut into lines as they come. Spec: HTML, "Server-sent events".
+#[derive(Default)]
+struct EventStream {
+    line: Vec<u8>,
+    kind: String,
+    data: String,
+}
+
+impl EventStream {
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        on: &mut dyn FnMut(&str, &str) -> io::Result<()>,
+    ) -> Result<(), AdminError> {
+        for byte in bytes {
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                if self.line.len() > ANSWER_BYTES_MAX {
+                    return Err(AdminError::Answer);
+                }
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            let line = std::str::from_utf8(&line).map_err(|_| AdminError::Answer)?;
+            match line.split_once(": ") {
+                Some(("event", kind)) => kind.clone_into(&mut self.kind),
+                Some(("data", data)) => data.clone_into(&mut self.data),
+                None if line.is_empty() && !self.kind.is_empty() => {
+                    on(&self.kind, &self.data).map_err(AdminError::Output)?;
+                    self.kind.clear();
+                    self.data.clear();
+                }
+                // A sign of life.
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Fetched {
 
 /// Why there is nothing new.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(in crate::control) enum FetchError {
     #[error("it did not answer in {} s", ATTEMPT_DEADLINE.as_secs())]
     TimedOut,
     #[error("no client can be made")]
@@ -115,7 +115,7 @@ pub(super) async fn fetch(source: Arc<RemoteSource>) -> Result<Fetched, FetchErr
 }
 
 /// A client that trusts the system's roots and these, and asks nobody but whom it is told to.
-fn client(roots: &[CertificateDer<'static>]) -> Result<Client, FetchError> {
+pub(in crate::control) fn client(roots: &[CertificateDer<'static>]) -> Result<Client, FetchError> {
     let mut store = RootCertStore::empty();
     // The system's bundle is not ours to correct: unreadable members are left out.
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

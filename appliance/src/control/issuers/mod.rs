@@ -22,6 +22,8 @@ use futures_util::stream::FuturesUnordered;
 use runtime::{Published, Receiver, ReplySender};
 use tokio::time::Instant;
 
+pub(super) use self::fetch::client;
+
 use self::cache::Kept;
 use self::fetch::{FetchError, Fetched, fetch};
 use crate::config::{Snapshot, StateDirectory};

@@ -1,0 +1,79 @@
+//! Who asks the appliance, and which: for commands that take a person and not just the operator.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Failure, client};
+use crate::config::{Environment, Secret};
+use crate::control::AdminClient;
+use crate::identity::TOKEN_BYTES_MAX;
+
+/// Where a person's token is found when no file is named.
+const TOKEN_VARIABLE: &str = "SALLYPORT_TOKEN";
+
+/// Longest certificate file that is read, in bytes.
+const CERTIFICATES_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct Asker {
+    /// Ask as the person whose token is in this file (`-`: standard input) [default: the token in
+    /// $SALLYPORT_TOKEN; without one the operator asks]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Ask the appliance at this address, as `https://sallyport.example:7070`, instead of the one
+    /// that runs here
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Also trust the certificates in this file when asking at --server
+    #[arg(long, value_name = "FILE", requires = "server")]
+    server_ca: Option<PathBuf>,
+}
+
+impl Asker {
+    /// A client that asks as this one.
+    pub(super) fn client(&self, environment: &Environment) -> Result<AdminClient, Failure> {
+        let client = match &self.server {
+            None => client(environment)?,
+            Some(server) => {
+                let roots = match &self.server_ca {
+                    Some(path) => read(path, CERTIFICATES_BYTES_MAX)?,
+                    None => Vec::new(),
+                };
+                AdminClient::remote(server, &roots)?
+            }
+        };
+        Ok(match self.token(environment)? {
+            Some(token) => client.with_token(token),
+            None => client,
+        })
+    }
+
+    fn token(&self, environment: &Environment) -> Result<Option<Secret>, Failure> {
+        // One more than a token may have, so that a longer one is refused and not cut.
+        let limit = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX);
+        if let Some(path) = &self.token_file {
+            let bytes = read(path, limit.saturating_add(2))?;
+            return Ok(Some(Secret::new(bytes)));
+        }
+        let given = (environment.variable)(TOKEN_VARIABLE);
+        let given = given.filter(|token| !token.is_empty());
+        Ok(given.map(|token| Secret::new(token.into_encoded_bytes())))
+    }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().take(limit).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.map_err(|source| Failure::Input {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(bytes)
+}
