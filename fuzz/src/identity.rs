@@ -23,6 +23,7 @@ static AUTHENTICATORS: LazyLock<Authenticators> = LazyLock::new(|| {
     let issuer = Issuer {
         name: "corp".to_owned(),
         issuer: ISSUER.to_owned(),
+        alias: None,
         audience: vec!["sallyport".to_owned()],
         algorithms: appliance::identity::ALGORITHMS
             .iter()

@@ -62,6 +62,9 @@ macro_rules! verbs {
 verbs! {
     /// The object is the token's id.
     TokenIssued = "token-issued";
+    /// A client of the built-in issuer. The object is its id.
+    TokenClientAdded = "token-client-added";
+    TokenClientRemoved = "token-client-removed";
     /// The object is the generation that is in force now.
     Reloaded = "configuration-reloaded";
     /// The object is the id of the request, as in the three below.

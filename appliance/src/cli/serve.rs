@@ -14,6 +14,7 @@ use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{
     self, AdminSocket, ConsoleListener, DATABASE, Database, FromShards, Plane, Revocations,
+    TokenClients,
 };
 use crate::identity::remote::QUESTIONS_MAX;
 use crate::identity::{KeyRefresh, RemoteKeys};
@@ -36,6 +37,8 @@ pub(super) enum ServeError {
     Dumpable(#[source] rustix::io::Errno),
     #[error(transparent)]
     Console(#[from] control::ConsoleListenError),
+    #[error("the clients of the built-in issuer cannot be read")]
+    Clients(#[from] control::ClientsError),
     #[error("the recording cannot be opened")]
     Journal(#[from] crate::recorder::StartError),
     #[error("the database of the control plane cannot be used")]
@@ -96,6 +99,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let revocations = RevocationStore::open(&database)?;
     let now = runtime::unix_time().as_secs();
     let revocations = Arc::new(Revocations::open(revocations, now)?);
+    let clients = Arc::new(TokenClients::open(&database)?);
 
     // What was held in another life never runs.
     let requests = Box::new(SqliteStore::new(&database)?);
@@ -144,6 +148,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         recorder: journal.handle().clone(),
         revocations: Arc::clone(&revocations),
         trail: trail.clone(),
+        clients,
     };
     let asked = FromShards {
         approvals: (desk, inbox),

@@ -257,6 +257,14 @@ impl AdminClient {
         self.ask(Method::DELETE, path, Bytes::new())
     }
 
+    /// Removes a client of the built-in issuer.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn remove_token_client(&self, id: &str) -> Result<(), AdminError> {
+        self.delete(&paths::TOKEN_CLIENT.replace("{id}", &percent_encoded(id)))
+    }
+
     /// The replay of a session, copied to `out` as it arrives.
     ///
     /// # Errors

@@ -6,10 +6,12 @@
 mod api;
 mod body;
 mod client;
+mod clients;
 mod console;
 mod database;
 pub mod explanation;
 mod guard;
+mod issuer;
 mod issuers;
 mod listener;
 mod observe;
@@ -26,10 +28,12 @@ mod trail;
 
 pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{
-    Health, IssuerStatus, Refused, ReloadReport, RevocationKind, RevocationLine, RevocationWanted,
-    SessionEnded, Status, TokenMade, TokenWanted, Whoami, document as openapi, paths,
+    ClientLine, ClientMade, ClientWanted, Health, IssuerStatus, Refused, ReloadReport,
+    RevocationKind, RevocationLine, RevocationWanted, SessionEnded, Status, TokenMade, TokenWanted,
+    Whoami, document as openapi, paths,
 };
 pub use client::{AdminClient, AdminError};
+pub use clients::{ClientsError, TokenClients};
 pub use console::ConsoleLink;
 pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use issuers::kept as kept_keys;

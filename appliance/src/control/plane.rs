@@ -11,8 +11,10 @@ use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Asked, IssuerStatus, NoToken, ReloadReport, Shared, Status};
+use super::api::{Asked, IssuerStatus, NoToken, ReloadReport, Shared, Status, TokenAsker};
+use super::clients::TokenClients;
 use super::console::{self, Console};
+use super::issuer::Card;
 use super::issuers::Keeper;
 use super::listener::{self, ConsoleListener};
 use super::observe::Observer;
@@ -67,6 +69,8 @@ pub struct Plane {
     pub recorder: JournalHandle,
     pub revocations: Arc<Revocations>,
     pub trail: Trail,
+    /// Of the built-in issuer.
+    pub clients: Arc<TokenClients>,
 }
 
 impl Plane {
@@ -185,11 +189,12 @@ async fn serve(
         trail: plane.trail.clone(),
         revocations: Arc::clone(&plane.revocations),
         directory: plane.directory.clone(),
+        clients: Arc::clone(&plane.clients),
         rates: Arc::new(Rates::new()),
     };
     tokio::spawn(console::attend(shared.clone()));
     if let Some(console) = plane.console.take() {
-        let router = api::router(site::pages(), shared.clone());
+        let router = api::router(site::pages(), site::open(), shared.clone());
         let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());
         tokio::spawn(async move {
             if let Err(error) = listener::serve(console, router, snapshot, closing).await {
@@ -197,7 +202,7 @@ async fn serve(
             }
         });
     }
-    let router = api::router(Router::new(), shared);
+    let router = api::router(Router::new(), Router::new(), shared);
     tokio::spawn(async move {
         if let Err(error) = server::serve(listener, router, closing).await {
             tracing::error!(%error, "the admin socket is not served");
@@ -269,39 +274,70 @@ impl Running {
     /// Answers. An answer that nobody waits for any more is dropped.
     async fn answer(&mut self, question: Asked) {
         match question {
-            Asked::Token { wanted, uid, reply } => {
-                drop(reply.send(self.make_token(&wanted, uid).await));
+            Asked::Token { wanted, by, reply } => {
+                drop(reply.send(self.make_token(&wanted, &by).await));
             }
+            Asked::MayMint {
+                agent,
+                groups,
+                reply,
+            } => drop(reply.send(self.may_mint(&agent, &groups).map(drop))),
+            Asked::Issuer { reply } => drop(reply.send(self.issuer())),
             Asked::Reload { by, reply } => drop(reply.send(self.reload(by).await)),
             Asked::Status { reply } => drop(reply.send(self.status())),
         }
     }
 
-    async fn make_token(&self, wanted: &TokenRequest, uid: u32) -> Result<MintedToken, NoToken> {
-        let issuer = self
-            .plane
-            .builtin_issuer
-            .as_ref()
-            .ok_or(NoToken::SwitchedOff)?;
+    /// The issuer, if tokens with this agent and these groups are made at all.
+    fn may_mint(&self, agent: &str, groups: &[String]) -> Result<&BuiltinIssuer, NoToken> {
+        let issuer = self.plane.builtin_issuer.as_deref();
+        let issuer = issuer.ok_or(NoToken::SwitchedOff)?;
         let snapshot = self.plane.snapshot.load();
-        if let Some(group) = issuer.role_group(&wanted.groups, &snapshot.roles) {
+        if let Some(group) = issuer.role_group(groups, &snapshot.roles) {
             return Err(NoToken::GroupWithRole { group });
         }
+        BuiltinIssuer::check_names(agent, groups)?;
+        Ok(issuer)
+    }
+
+    async fn make_token(
+        &self,
+        wanted: &TokenRequest,
+        by: &TokenAsker,
+    ) -> Result<MintedToken, NoToken> {
+        let issuer = self.may_mint(&wanted.agent, &wanted.groups)?;
         let made = issuer.mint(wanted, runtime::unix_time().as_secs())?;
-        let issued = Action::new(Actor::Operator { uid }, Verb::TokenIssued, &made.id)
+        let (actor, client) = match by {
+            TokenAsker::Operator { uid } => (Actor::Operator { uid: *uid }, None),
+            TokenAsker::Client { id } => (Actor::Appliance, Some(id.as_str())),
+        };
+        let mut issued = Action::new(actor, Verb::TokenIssued, &made.id)
             .with("agent", &wanted.agent)
             .with("groups", wanted.groups.join(","))
             .with("expires", made.expires.to_string());
+        if let Some(client) = client {
+            issued = issued.with("client", client);
+        }
         trail::record(&self.plane.trail, issued).await?;
         tracing::info!(
             token_id = made.id,
             agent = wanted.agent,
             groups = wanted.groups.join(","),
             expires = made.expires,
-            by_uid = uid,
+            ?by,
             "a token was issued"
         );
         Ok(made)
+    }
+
+    /// What the built-in issuer says of itself, if it is there.
+    fn issuer(&self) -> Option<Card> {
+        let issuer = self.plane.builtin_issuer.as_ref()?;
+        Some(Card {
+            iss: issuer.iss().to_owned(),
+            jwks: issuer.jwks(),
+            lifetime_max: issuer.lifetime_max(),
+        })
     }
 
     /// Reads the configuration again, and publishes it if all of it is right.

@@ -40,6 +40,8 @@ const NAME_BYTES_MAX: usize = 100;
 /// The key and name that built-in tokens are signed with. Per process, kept over restarts.
 pub struct BuiltinIssuer {
     issuer: String,
+    /// Where it is served, if the operator said so: the `iss` of new tokens then.
+    url: Option<String>,
     key_id: String,
     signing: EncodingKey,
     public_key: Vec<u8>,
@@ -115,7 +117,9 @@ struct Claims<'r> {
 }
 
 impl BuiltinIssuer {
-    /// Takes key and name from the state directory, and makes them on first start.
+    /// Takes key and name from the state directory, and makes them on first start. With a `url` new
+    /// tokens have that as `iss`; those of before stay valid, and all of them prove the same
+    /// principals.
     ///
     /// # Errors
     /// State that cannot be read or written, or that is not what we once wrote.
@@ -123,6 +127,7 @@ impl BuiltinIssuer {
         state: &StateDirectory,
         lifetime_max: Duration,
         group_prefix: &str,
+        url: Option<String>,
     ) -> Result<Self, BuiltinIssuerError> {
         crypto::install();
         let instance = kept(state, INSTANCE_FILE, new_instance)?;
@@ -141,6 +146,7 @@ impl BuiltinIssuer {
         let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, &public_key).as_ref());
         Ok(Self {
             issuer: format!("sallyport:{instance}"),
+            url,
             key_id: thumbprint.chars().take(16).collect(),
             signing: EncodingKey::from_ed_der(pair.serialized_der()),
             public_key,
@@ -149,9 +155,31 @@ impl BuiltinIssuer {
         })
     }
 
-    /// The `iss` of its tokens.
+    /// The issuer of the principals that its tokens prove.
     pub fn name(&self) -> &str {
         &self.issuer
+    }
+
+    /// The `iss` of the tokens that it makes now.
+    pub fn iss(&self) -> &str {
+        self.url.as_deref().unwrap_or(&self.issuer)
+    }
+
+    /// Its public keys, as a JWK set.
+    pub fn jwks(&self) -> serde_json::Value {
+        serde_json::json!({ "keys": [{
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "use": "sig",
+            "alg": "EdDSA",
+            "kid": self.key_id,
+            "x": URL_SAFE_NO_PAD.encode(&self.public_key),
+        }]})
+    }
+
+    /// Longest life of a token.
+    pub fn lifetime_max(&self) -> Duration {
+        self.lifetime_max
     }
 
     /// What verifies its tokens.
@@ -160,6 +188,7 @@ impl BuiltinIssuer {
         Issuer {
             name: BUILTIN_ISSUER.to_owned(),
             issuer: self.issuer.clone(),
+            alias: self.url.clone(),
             audience: vec![AUDIENCE.to_owned()],
             algorithms: vec![Algorithm::EdDSA],
             keys: IssuerKeys::Fixed(KeySet::of_ed25519(&self.key_id, &self.public_key)),
@@ -172,13 +201,30 @@ impl BuiltinIssuer {
         }
     }
 
-    /// The first of these groups of a token that has a role in the appliance, as the token's
-    /// principal would carry it.
+    /// The first of these groups of a token that has a role in the appliance, as it is written or
+    /// as the token's principal would carry it.
     pub fn role_group(&self, groups: &[String], roles: &Roles) -> Option<String> {
-        let prefixed = groups
-            .iter()
-            .map(|group| format!("{}{group}", self.group_prefix));
-        prefixed.into_iter().find(|group| roles.names(group))
+        let prefixed = |group: &String| format!("{}{group}", self.group_prefix);
+        let found = groups.iter().find(|group| roles.names(group));
+        found.cloned().or_else(|| {
+            let mut prefixed = groups.iter().map(prefixed);
+            prefixed.find(|group| roles.names(group))
+        })
+    }
+
+    /// Whether tokens may name this agent and these groups.
+    ///
+    /// # Errors
+    /// A name out of bounds, or too many of them.
+    pub fn check_names(agent: &str, groups: &[String]) -> Result<(), MintError> {
+        if groups.len() > GROUPS_MAX {
+            return Err(MintError::TooManyGroups);
+        }
+        let mut names = groups.iter().map(String::as_str).chain([agent]);
+        if !names.all(is_minted_name) {
+            return Err(MintError::Name);
+        }
+        Ok(())
     }
 
     /// Signs a token that is valid from `now` (seconds since 1970).
@@ -186,17 +232,7 @@ impl BuiltinIssuer {
     /// # Errors
     /// Names or a lifetime out of bounds.
     pub fn mint(&self, request: &TokenRequest, now: u64) -> Result<MintedToken, MintError> {
-        if request.groups.len() > GROUPS_MAX {
-            return Err(MintError::TooManyGroups);
-        }
-        if !request
-            .groups
-            .iter()
-            .chain([&request.agent])
-            .all(|name| is_minted_name(name))
-        {
-            return Err(MintError::Name);
-        }
+        Self::check_names(&request.agent, &request.groups)?;
         let lifetime = request.lifetime.as_secs();
         if lifetime == 0 || request.lifetime > self.lifetime_max {
             return Err(MintError::Lifetime {
@@ -205,7 +241,7 @@ impl BuiltinIssuer {
         }
         let id = random_hex().map_err(|_| MintError::Signing)?;
         let claims = Claims {
-            iss: &self.issuer,
+            iss: self.iss(),
             sub: &request.agent,
             aud: AUDIENCE,
             exp: now.saturating_add(lifetime),

@@ -50,8 +50,10 @@ pub const ALGORITHMS: [(&str, Algorithm); 9] = [
 pub struct Issuer {
     /// The operator's name for it.
     pub name: String,
-    /// The exact `iss` of its tokens.
+    /// The exact `iss` of its tokens, and the issuer of the principals that they prove.
     pub issuer: String,
+    /// Another `iss` of its tokens, which proves the same principals.
+    pub alias: Option<String>,
     /// A token must be meant for one of these.
     pub audience: Vec<String>,
     /// A token must be signed with one of these.
@@ -60,6 +62,13 @@ pub struct Issuer {
     pub keys: IssuerKeys,
     /// How its claims are read.
     pub mapping: ClaimMapping,
+}
+
+impl Issuer {
+    /// Whether a token with this `iss` is of this issuer.
+    pub fn answers_to(&self, iss: &str) -> bool {
+        self.issuer == iss || self.alias.as_deref() == Some(iss)
+    }
 }
 
 /// Where the keys of an issuer come from.
@@ -110,7 +119,7 @@ impl Authenticators {
     }
 
     fn issuer(&self, iss: &str) -> Option<&Issuer> {
-        self.issuers.iter().find(|issuer| issuer.issuer == iss)
+        self.issuers.iter().find(|issuer| issuer.answers_to(iss))
     }
 
     /// Whether tokens of this issuer were verified by keys that have become too old since.

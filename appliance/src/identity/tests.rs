@@ -137,6 +137,7 @@ fn issuer(name: &str, iss: &str, keys: &[Value], algorithms: &[Algorithm]) -> Is
     Issuer {
         name: name.to_owned(),
         issuer: iss.to_owned(),
+        alias: None,
         audience: vec!["sallyport".to_owned(), "sallyport-eu".to_owned()],
         algorithms: algorithms.to_vec(),
         keys: IssuerKeys::Fixed(KeySet::from_jwks(jwks.as_bytes()).unwrap()),
@@ -807,7 +808,7 @@ fn key_sets_are_refused_whole_when_something_in_them_is_wrong() {
 }
 
 fn builtin(state: &StateDirectory) -> BuiltinIssuer {
-    BuiltinIssuer::open(state, Duration::from_secs(3600), "local:").unwrap()
+    BuiltinIssuer::open(state, Duration::from_secs(3600), "local:", None).unwrap()
 }
 
 fn wanted() -> TokenRequest {
@@ -905,7 +906,7 @@ fn state_of_the_builtin_issuer_that_we_did_not_write_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let state = StateDirectory::new(directory.path().to_owned(), Writing::Create);
     drop(builtin(&state));
-    let open = || BuiltinIssuer::open(&state, Duration::from_secs(1), "").err();
+    let open = || BuiltinIssuer::open(&state, Duration::from_secs(1), "", None).err();
     let overwrite = |name: &str, bytes: &[u8]| std::fs::write(state.file(name), bytes).unwrap();
     let instance = std::fs::read(state.file("instance-id")).unwrap();
     overwrite("instance-id", b"somebody");

@@ -48,6 +48,13 @@ impl Request {
         }
     }
 
+    pub fn form(path: &str, body: &str) -> Self {
+        Self {
+            body: body.to_owned(),
+            ..Self::new("POST", path).header("content-type", "application/x-www-form-urlencoded")
+        }
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

@@ -23,6 +23,7 @@ mod clients;
 mod e2e_attack;
 mod e2e_bad_input;
 mod e2e_benign;
+mod e2e_builtin_issuer;
 mod e2e_canaries;
 mod e2e_cancel;
 mod e2e_catalogue;

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::reader::{Reader, text_or_default};
+use crate::config::console_url::ConsoleUrl;
 use crate::config::file::{self, File, Text, span_of};
 use crate::config::keys::{self, Key};
 use crate::config::state::StateDirectory;
@@ -40,8 +41,9 @@ pub(super) fn resolve(
     reader: &mut Reader<'_>,
     written: &File,
     state: &StateDirectory,
+    console_url: Option<&ConsoleUrl>,
 ) -> Option<Issuers> {
-    let builtin = builtin(reader, written, state);
+    let builtin = builtin(reader, written, state, console_url);
     let mut accepted: Vec<Issuer> = builtin.iter().map(BuiltinIssuer::as_issuer).collect();
     for entry in &written.issuer {
         let Some(issuer) = issuer(reader, entry) else {
@@ -50,7 +52,10 @@ pub(super) fn resolve(
         if accepted.iter().any(|other| other.name == issuer.name) {
             reader.problem(entry.name.span(), "another issuer has this name");
         }
-        if accepted.iter().any(|other| other.issuer == issuer.issuer) {
+        if accepted
+            .iter()
+            .any(|other| other.answers_to(&issuer.issuer))
+        {
             reader.problem(entry.issuer.span(), "another issuer has this `issuer`");
         }
         accepted.push(issuer);
@@ -63,6 +68,7 @@ fn builtin(
     reader: &mut Reader<'_>,
     written: &File,
     state: &StateDirectory,
+    console_url: Option<&ConsoleUrl>,
 ) -> Option<BuiltinIssuer> {
     let settings = &written.builtin_issuer;
     let lifetime_max = reader.duration(
@@ -73,9 +79,14 @@ fn builtin(
         return None;
     }
     let prefix = text_or_default(settings.group_prefix.as_ref(), &keys::BUILTIN_GROUP_PREFIX);
-    BuiltinIssuer::open(state, lifetime_max, prefix)
-        .map_err(|error| reader.error(0..0, &error))
-        .ok()
+    BuiltinIssuer::open(
+        state,
+        lifetime_max,
+        prefix,
+        console_url.map(ConsoleUrl::origin),
+    )
+    .map_err(|error| reader.error(0..0, &error))
+    .ok()
 }
 
 fn issuer(reader: &mut Reader<'_>, entry: &file::Issuer) -> Option<Issuer> {
@@ -107,6 +118,7 @@ fn issuer(reader: &mut Reader<'_>, entry: &file::Issuer) -> Option<Issuer> {
     Some(Issuer {
         name: entry.name.get_ref().clone(),
         issuer: entry.issuer.get_ref().clone(),
+        alias: None,
         audience: texts(entry.audience.get_ref()),
         algorithms,
         keys: keys?,

@@ -183,7 +183,7 @@ fn resolve(
     let approvals = approvals(&mut reader, &written);
     let served = tls(&mut reader, &written, &startup.state, &mut warnings);
     let console_url = console_url(&mut reader, &written);
-    let issuers = issuers::resolve(&mut reader, &written, &startup.state);
+    let issuers = issuers::resolve(&mut reader, &written, &startup.state, console_url.as_ref());
     let mask_key = MaskKey::kept(&startup.state);
     let mask_key = mask_key
         .map_err(|error| reader.error(span_of(written.state.directory.as_ref()), &error))

@@ -6,6 +6,7 @@
 mod appliance;
 mod approvals;
 mod caller;
+mod clients;
 mod error;
 mod health;
 mod openapi;
@@ -28,6 +29,7 @@ pub use approvals::{Answered, ApprovalsWanted, Denial};
 pub(super) use caller::{
     Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie, is_safe,
 };
+pub use clients::{ClientLine, ClientMade, ClientWanted};
 pub use error::Refused;
 pub(super) use error::{refused, too_many};
 pub use health::Health;
@@ -39,8 +41,10 @@ pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 
 use self::error::unavailable;
+use super::clients::TokenClients;
 use super::console::Console;
 use super::guard;
+use super::issuer::Card;
 use super::observe::Observer;
 use super::rates::Rates;
 use super::revocations::Revocations;
@@ -58,8 +62,18 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 pub(super) enum Asked {
     Token {
         wanted: TokenRequest,
-        uid: u32,
+        by: TokenAsker,
         reply: oneshot::Sender<Result<MintedToken, NoToken>>,
+    },
+    /// Whether tokens with this agent and these groups are made at all.
+    MayMint {
+        agent: String,
+        groups: Vec<String>,
+        reply: oneshot::Sender<Result<(), NoToken>>,
+    },
+    /// What the built-in issuer says of itself; nothing when it is switched off.
+    Issuer {
+        reply: oneshot::Sender<Option<Card>>,
     },
     Reload {
         by: Actor,
@@ -67,6 +81,18 @@ pub(super) enum Asked {
     },
     Status {
         reply: oneshot::Sender<Status>,
+    },
+}
+
+/// On whose word a token is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TokenAsker {
+    Operator {
+        uid: u32,
+    },
+    /// A client of the built-in issuer, which has proven itself.
+    Client {
+        id: String,
     },
 }
 
@@ -100,6 +126,8 @@ pub(super) struct Shared {
     pub(super) recorder: JournalHandle,
     /// Whatever a person or the operator changes is written here first.
     pub(super) trail: Trail,
+    /// Of the built-in issuer.
+    pub(super) clients: Arc<TokenClients>,
     pub(super) recording: Arc<RecordingSettings>,
     pub(super) observer: Observer,
     pub(super) revocations: Arc<Revocations>,
@@ -111,9 +139,9 @@ pub(super) struct Shared {
     pub(super) rates: Arc<Rates>,
 }
 
-/// Serves the routes of the table, those pages, and nothing else. Whoever accepts a connection puts
-/// its `Door` on each request.
-pub(super) fn router(pages: Router<Shared>, shared: Shared) -> Router {
+/// Serves the routes of the table, those pages, what is `open` to anybody, and nothing else.
+/// Whoever accepts a connection puts its `Door` on each request.
+pub(super) fn router(pages: Router<Shared>, open: Router<Shared>, shared: Shared) -> Router {
     let served = routes::table()
         .into_iter()
         .fold(Router::new(), |router, route| {
@@ -132,6 +160,7 @@ pub(super) fn router(pages: Router<Shared>, shared: Shared) -> Router {
             shared.clone(),
             caller::identify,
         ))
+        .merge(open)
         .layer(middleware::from_fn_with_state(shared.clone(), guard::look))
         .layer(middleware::from_fn(guard::head))
         .with_state(shared)

@@ -17,11 +17,16 @@ use super::super::console::links;
 use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
-use super::{Shared, appliance, approvals, health, openapi, revocations, sessions, tokens, whoami};
+use super::{
+    Shared, appliance, approvals, clients, health, openapi, revocations, sessions, tokens, whoami,
+};
 
 /// Where things are.
 pub mod paths {
     pub const TOKENS: &str = "/v1/tokens";
+    /// Clients of the built-in issuer.
+    pub const TOKEN_CLIENTS: &str = "/v1/token-clients";
+    pub const TOKEN_CLIENT: &str = "/v1/token-clients/{id}";
     pub const RELOAD: &str = "/v1/reload";
     pub const STATUS: &str = "/v1/status";
     pub const SESSIONS: &str = "/v1/sessions";
@@ -140,6 +145,9 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::post::<appliance::__path_reload>(paths::RELOAD, ADMIN, || post(appliance::reload)),
         Route::post::<links::__path_make_link>(paths::CONSOLE_LINKS, Access::Operator, || post(links::make_link)),
         Route::post::<tokens::__path_make_token>(paths::TOKENS, Access::Operator, || post(tokens::make_token)),
+        Route::post::<clients::__path_add>(paths::TOKEN_CLIENTS, Access::Operator, || post(clients::add)),
+        Route::get::<clients::__path_list>(paths::TOKEN_CLIENTS, Access::Operator, || get(clients::list)),
+        Route::delete::<clients::__path_remove>(paths::TOKEN_CLIENT, Access::Operator, || delete(clients::remove)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
         Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
         Route::get::<approvals::__path_list>(paths::APPROVALS, VIEWER, || get(approvals::list)),

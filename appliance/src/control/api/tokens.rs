@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::caller::Operator;
 use super::error::refused;
-use super::{Asked, Shared, paths};
+use super::{Asked, Shared, TokenAsker, paths};
 use crate::identity::TokenRequest;
 use crate::telemetry::chain;
 
@@ -61,11 +61,10 @@ pub(super) async fn make_token(
         groups: wanted.groups,
         lifetime: Duration::from_secs(wanted.ttl_seconds),
     };
-    let uid = operator.uid();
-    match shared
-        .ask(|reply| Asked::Token { wanted, uid, reply })
-        .await
-    {
+    let by = TokenAsker::Operator {
+        uid: operator.uid(),
+    };
+    match shared.ask(|reply| Asked::Token { wanted, by, reply }).await {
         Ok(Ok(made)) => {
             // A compact JWT is ASCII.
             let token = String::from_utf8_lossy(made.text.expose()).into_owned();
