@@ -112,6 +112,8 @@ pub(super) struct Session {
     pub(super) lifetime: Option<Text>,
     pub(super) idle: Option<Text>,
     pub(super) idle_listening: Option<Text>,
+    pub(super) idle_in_transaction: Option<Text>,
+    pub(super) statement_timeout: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -202,6 +202,14 @@ keys! {
         Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"), Reload, "\"24h\"",
         "The same for a session that has sent `LISTEN`: waiting for notifications is its work. \
          `0s`: never.";
+    SESSION_IDLE_IN_TRANSACTION: "session.idle_in_transaction",
+        Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"), Reload, "\"5m\"",
+        "A session that sends nothing for this long while a transaction is open is ended, and the \
+         transaction rolled back. `0s`: never.";
+    SESSION_STATEMENT_TIMEOUT: "session.statement_timeout",
+        Kind::Duration { min_ms: 0, max_ms: 366 * DAY }, Value("0s"), Reload, "\"10m\"",
+        "A statement that runs for this long is cancelled at the target, and refused with 57014; the \
+         session goes on. Budgets may set shorter times. `0s`: never.";
 
     APPROVALS_IN_TRANSACTION: "approvals.in_transaction",
         Kind::Duration { min_ms: SECOND, max_ms: 3600 * SECOND }, Value("30s"), Reload, "\"30s\"",

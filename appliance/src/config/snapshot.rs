@@ -73,6 +73,8 @@ pub struct Limits {
 pub struct SessionSettings {
     pub lifetime: SessionLifetime,
     pub(crate) silence: SilenceLimits,
+    /// The longest that a statement may run.
+    pub statement_timeout: Option<Duration>,
 }
 
 /// How sessions wait for people.

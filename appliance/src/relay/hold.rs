@@ -139,6 +139,7 @@ impl Hold {
             | End::TargetLost(_)
             | End::Lifetime
             | End::Idle
+            | End::IdleInTransaction
             | End::Drained
             | End::Cut
             | End::Fault(_) => Some(Withdrawal::SessionEnded),

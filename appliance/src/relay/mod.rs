@@ -46,6 +46,9 @@ const FAREWELL_OF_ENFORCED: Duration = Duration::from_secs(1);
 /// statement when it finds that its client is gone.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long after a cancel the next one follows, if what is too slow has not ended.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long the clock is trusted to go on as it went, where a rule is about some hours: one that
 /// is set forward is noticed after this long.
 const CLOCK_TRUSTED: Duration = Duration::from_secs(60);
@@ -100,6 +103,8 @@ pub(crate) enum End {
     /// It was silent for longer than sessions may be.
     #[error("the session was idle for too long")]
     Idle,
+    #[error("the session was idle for too long in an open transaction")]
+    IdleInTransaction,
     #[error("the appliance is stopping")]
     Drained,
     /// Statements did not end by the drain deadline.
@@ -123,12 +128,24 @@ pub(crate) struct SilenceLimits {
     pub(crate) idle: Option<Duration>,
     /// Of one that waits for notifications, which is nothing else than to be silent.
     pub(crate) listening: Option<Duration>,
+    /// Of one with an open transaction.
+    pub(crate) in_transaction: Option<Duration>,
+}
+
+/// In what state a session is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Quiet {
+    listens: bool,
+    in_transaction: bool,
 }
 
 /// Watches that an agent speaks.
 struct Silence {
     timer: Timer,
     limits: SilenceLimits,
+    since: Instant,
+    /// What the timer is set for.
+    quiet: Quiet,
 }
 
 /// Watches that a statement takes no longer than it may.
@@ -136,8 +153,6 @@ struct Silence {
 struct Overtime {
     /// The request that runs, and when its time is up.
     running: Option<(u64, Timer)>,
-    /// The last one whose time was up.
-    told: Option<u64>,
 }
 
 /// Watches that a reader reads.
@@ -311,7 +326,7 @@ impl Relay {
         if turned.agent_spoke
             && let Some(silence) = &mut self.silence
         {
-            silence.broken(self.flow.exchange().listens());
+            silence.broken(quiet(self.flow.exchange()));
         }
         if moved {
             self.turnstile.session_stepped();
@@ -346,12 +361,12 @@ impl Relay {
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<End> {
         if let Some(silence) = &mut self.silence {
-            let listens = self.flow.exchange().listens();
+            let quiet = quiet(self.flow.exchange());
             if !self.flow.exchange().is_quiescent() || self.hold.is_pending() {
-                silence.broken(listens);
+                silence.broken(quiet);
             }
-            if silence.poll_too_long(listens, context).is_ready() {
-                return Poll::Ready(End::Idle);
+            if silence.poll_too_long(quiet, context).is_ready() {
+                return Poll::Ready(silence.limits.end(quiet));
             }
         }
         self.poll_stall(context)
@@ -387,9 +402,6 @@ impl Overtime {
             self.running = None;
             return;
         };
-        if self.told == Some(request) {
-            return;
-        }
         let is_known = self
             .running
             .as_ref()
@@ -400,38 +412,77 @@ impl Overtime {
         if let Some((_, timer)) = &mut self.running
             && timer.poll_expired(context).is_ready()
         {
-            self.told = Some(request);
-            self.running = None;
+            // A cancel that comes before the server has begun, or between two statements, does
+            // nothing: it is told again until the request has its answer.
+            timer.reset(runtime::now() + TELL_AGAIN);
+            // Not ready yet: asked so that it wakes us.
+            let _ = timer.poll_expired(context);
             exchange.time_is_up(request);
         }
     }
 }
 
+fn quiet(exchange: &Exchange) -> Quiet {
+    Quiet {
+        listens: exchange.listens(),
+        in_transaction: exchange.has_open_transaction(),
+    }
+}
+
 impl SilenceLimits {
-    fn limit(&self, listens: bool) -> Option<Duration> {
-        if listens { self.listening } else { self.idle }
+    fn limit(&self, quiet: Quiet) -> Option<Duration> {
+        let idle = if quiet.listens {
+            self.listening
+        } else {
+            self.idle
+        };
+        let in_transaction = self.in_transaction.filter(|_| quiet.in_transaction);
+        idle.into_iter().chain(in_transaction).min()
+    }
+
+    /// As what a silence that was too long ends a session.
+    fn end(&self, quiet: Quiet) -> End {
+        if quiet.in_transaction && self.limit(quiet) == self.in_transaction {
+            End::IdleInTransaction
+        } else {
+            End::Idle
+        }
     }
 }
 
 impl Silence {
     /// `None` when no silence is too long.
     fn watch(limits: SilenceLimits, now: Instant) -> Option<Self> {
-        let first = limits.idle.or(limits.listening)?;
+        let first = limits.idle.or(limits.listening).or(limits.in_transaction)?;
         Some(Self {
             timer: Timer::at(now + first),
             limits,
+            since: now,
+            quiet: Quiet {
+                listens: false,
+                in_transaction: false,
+            },
         })
     }
 
     /// The agent speaks, or waits for an answer.
-    fn broken(&mut self, listens: bool) {
-        if let Some(limit) = self.limits.limit(listens) {
-            self.timer.reset(runtime::now() + limit);
+    fn broken(&mut self, quiet: Quiet) {
+        self.since = runtime::now();
+        self.set_for(quiet);
+    }
+
+    fn set_for(&mut self, quiet: Quiet) {
+        self.quiet = quiet;
+        if let Some(limit) = self.limits.limit(quiet) {
+            self.timer.reset(self.since + limit);
         }
     }
 
-    fn poll_too_long(&mut self, listens: bool, context: &mut Context<'_>) -> Poll<()> {
-        match self.limits.limit(listens) {
+    fn poll_too_long(&mut self, quiet: Quiet, context: &mut Context<'_>) -> Poll<()> {
+        if quiet != self.quiet {
+            self.set_for(quiet);
+        }
+        match self.limits.limit(quiet) {
             Some(_) => self.timer.poll_expired(context),
             None => Poll::Pending,
         }
@@ -455,6 +506,7 @@ impl End {
             | Self::AgentStalled
             | Self::Lifetime
             | Self::Idle
+            | Self::IdleInTransaction
             | Self::Drained
             | Self::Cut
             | Self::Killed

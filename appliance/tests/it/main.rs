@@ -32,6 +32,7 @@ mod e2e_clients;
 mod e2e_control;
 mod e2e_crash;
 mod e2e_denial;
+mod e2e_ends;
 mod e2e_failure;
 mod e2e_functions;
 mod e2e_hostile_agent;

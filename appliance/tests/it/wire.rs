@@ -56,6 +56,10 @@ impl Wire {
         Self::with_stream(socket.into())
     }
 
+    pub fn peer_address(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
+    }
+
     pub fn local_address(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }

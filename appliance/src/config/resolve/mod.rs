@@ -503,6 +503,10 @@ fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
     let idle = reader.duration(written.session.idle.as_ref(), &keys::SESSION_IDLE);
     let listening = written.session.idle_listening.as_ref();
     let listening = reader.duration(listening, &keys::SESSION_IDLE_LISTENING);
+    let in_transaction = written.session.idle_in_transaction.as_ref();
+    let in_transaction = reader.duration(in_transaction, &keys::SESSION_IDLE_IN_TRANSACTION);
+    let statement = written.session.statement_timeout.as_ref();
+    let statement = reader.duration(statement, &keys::SESSION_STATEMENT_TIMEOUT);
     let unless_zero = |limit: Duration| (!limit.is_zero()).then_some(limit);
     SessionSettings {
         lifetime: if lifetime.is_zero() {
@@ -513,7 +517,9 @@ fn session(reader: &mut Reader<'_>, written: &File) -> SessionSettings {
         silence: SilenceLimits {
             idle: unless_zero(idle),
             listening: unless_zero(listening),
+            in_transaction: unless_zero(in_transaction),
         },
+        statement_timeout: unless_zero(statement),
     }
 }
 

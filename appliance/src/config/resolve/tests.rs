@@ -131,8 +131,10 @@ fn without_a_file_the_defaults_hold() {
             lifetime,
             silence: SilenceLimits {
                 idle: None,
-                listening: None
-            }
+                listening: None,
+                in_transaction: None,
+            },
+            statement_timeout: None,
         }
     );
     assert_eq!(snapshot.approvals.in_transaction, Duration::from_secs(30));
@@ -204,6 +206,8 @@ fn every_setting_changes_what_it_names() {
         lifetime = "0s"
         idle = "30m"
         idle_listening = "24h"
+        idle_in_transaction = "5m"
+        statement_timeout = "10m"
         [approvals]
         in_transaction = "5s"
         notice_interval = "1m"
@@ -273,9 +277,15 @@ fn every_setting_changes_what_it_names() {
     let silence = SilenceLimits {
         idle: Some(Duration::from_secs(1800)),
         listening: Some(Duration::from_secs(24 * 3600)),
+        in_transaction: Some(Duration::from_secs(300)),
     };
     let lifetime = SessionLifetime::UntilTokenExpires;
-    assert_eq!(snapshot.session, SessionSettings { lifetime, silence });
+    let session = SessionSettings {
+        lifetime,
+        silence,
+        statement_timeout: Some(Duration::from_secs(600)),
+    };
+    assert_eq!(snapshot.session, session);
     assert_eq!(snapshot.approvals.in_transaction, Duration::from_secs(5));
     assert_eq!(snapshot.approvals.notice_interval, Duration::from_secs(60));
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(1));

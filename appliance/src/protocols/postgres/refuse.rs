@@ -101,10 +101,14 @@ impl Refused {
         }
     }
 
-    /// What ran longer than a budget lets it.
-    pub(super) fn too_slow(budget: &str, limit: Duration) -> Self {
+    /// What ran longer than a budget lets it, or the configuration.
+    pub(super) fn too_slow(budget: Option<&str>, limit: Duration) -> Self {
+        let whose = budget.map_or_else(
+            || "session.statement_timeout".to_owned(),
+            |budget| format!("budget \"{budget}\""),
+        );
         Self {
-            detail: Some(format!("Cancelled by Sallyport, budget \"{budget}\".")),
+            detail: Some(format!("Cancelled by Sallyport, {whose}.")),
             ..Self::plain(
                 b"57014",
                 format!(
@@ -403,6 +407,10 @@ pub(super) fn farewell(end: &End) -> Option<(&'static [u8; 5], &'static str)> {
         End::TargetClosed | End::TargetLost(_) => (b"08006", "the target closed the connection"),
         End::Lifetime => (b"57P01", "the session reached its lifetime"),
         End::Idle => (b"57P05", "the session was idle for too long"),
+        End::IdleInTransaction => (
+            b"25P03",
+            "the session was idle for too long in an open transaction",
+        ),
         End::Drained => (b"57P01", "the appliance is stopping"),
         End::Cut => (
             b"57P01",
@@ -459,6 +467,7 @@ pub(super) fn end_reason(end: &End) -> EndReason {
         End::TargetClosed | End::TargetLost(_) => EndReason::UpstreamLost,
         End::Lifetime => EndReason::LifetimeReached,
         End::Idle => EndReason::IdleTooLong,
+        End::IdleInTransaction => EndReason::IdleInTransaction,
         End::Drained => EndReason::Drained,
         End::Cut => EndReason::CutAtDrain,
         End::Killed => EndReason::Killed,

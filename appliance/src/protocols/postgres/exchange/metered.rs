@@ -38,9 +38,18 @@ impl Exchange {
 
     /// The request that the target works on, and how long it may.
     pub(crate) fn timed_request(&self) -> Option<(u64, Duration)> {
-        let (limit, _) = self.budgets.statement_time()?;
+        let (limit, _) = self.statement_time()?;
         let oldest = self.pipeline.oldest()?;
         Some((oldest.tag, limit))
+    }
+
+    /// The longest that a statement may run, and the budget that says so; none: the configuration.
+    fn statement_time(&self) -> Option<(Duration, Option<&str>)> {
+        let budget = self.budgets.statement_time();
+        let budget = budget.map(|(limit, name)| (limit, Some(name)));
+        let session = self.snapshot.session.statement_timeout;
+        let limits = budget.into_iter().chain(session.map(|limit| (limit, None)));
+        limits.min_by_key(|(limit, _)| *limit)
     }
 
     /// The request ran for as long as it may.
@@ -110,7 +119,7 @@ impl Exchange {
             return Ok(Fate::Swallow);
         }
         if answer.fails && self.cuts.too_slow == Some(answer.tag) && is_cancelled(piece) {
-            let (limit, budget) = self.budgets.statement_time().unwrap_or_default();
+            let (limit, budget) = self.statement_time().unwrap_or_default();
             let refused = Refused::too_slow(budget, limit);
             self.scratch_for_agent.truncate(rewritten);
             refused.encode(&mut self.scratch_for_agent)?;

@@ -417,6 +417,11 @@ impl Exchange {
         self.pipeline.is_at_rest() && self.pipeline.transaction_status() == TransactionStatus::Idle
     }
 
+    /// As the last answer said.
+    pub(crate) fn has_open_transaction(&self) -> bool {
+        self.pipeline.transaction_status() != TransactionStatus::Idle
+    }
+
     /// Every request has its answer.
     pub(crate) fn is_quiescent(&self) -> bool {
         self.pipeline.is_quiescent()
