@@ -346,12 +346,13 @@ impl Exchange {
         }
         // Transaction, path and role are known when everything before it is answered. In an open
         // sequence no answer may come before its Sync.
-        if self.at_boundary && !self.is_quiescent() {
-            return Ok(Next::Wait(Pause::Quiescence));
-        }
-        if self.at_boundary && matches!(self.path, Path::Unknown) {
-            self.read_path(target)?;
-            return Ok(Next::Wait(Pause::Quiescence));
+        if self.at_boundary {
+            if matches!(self.path, Path::Unknown) || self.awaits_close {
+                self.read_path(target)?;
+            }
+            if !self.is_quiescent() {
+                return Ok(Next::Wait(Pause::Quiescence));
+            }
         }
         let unit = match self.look_ahead(bytes) {
             Look::MoreBytes => return Ok(Next::MoreBytes),

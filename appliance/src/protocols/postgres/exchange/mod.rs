@@ -192,6 +192,8 @@ pub(crate) struct Exchange {
     path_is_transactional: bool,
     /// No sequence of extended requests is open that a query of ours would cut into.
     at_boundary: bool,
+    /// A Close was sent since, which the server may answer with the next Sync only.
+    awaits_close: bool,
     /// A statement and portal name of ours that no agent can guess.
     reserved: String,
 
@@ -389,6 +391,7 @@ impl Exchange {
             bound_portals: Rc::default(),
             path_is_transactional: false,
             at_boundary: true,
+            awaits_close: false,
             reserved: opened.reserved,
             masking,
             metrics: opened.metrics,
@@ -580,6 +583,7 @@ impl Exchange {
         ) {
             self.at_boundary = false;
         }
+        self.awaits_close |= request == Request::Close;
         Ok(Expected { number, fate })
     }
 
@@ -588,6 +592,7 @@ impl Exchange {
         self.statements.end_epoch();
         self.portals.end_epoch();
         self.at_boundary = true;
+        self.awaits_close = false;
     }
 
     /// Takes what is known of the search path as a part of what is judged by from here on.
