@@ -337,7 +337,7 @@ fn directly(server: &Server) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn through(appliance: &Appliance) -> Vec<(&'static str, String)> {
+pub fn through(appliance: &Appliance) -> Vec<(&'static str, String)> {
     vec![
         ("PGHOST", "localhost".into()),
         ("PGPORT", appliance.address().port().to_string()),

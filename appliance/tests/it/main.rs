@@ -36,6 +36,7 @@ mod e2e_ends;
 mod e2e_failure;
 mod e2e_functions;
 mod e2e_hold;
+mod e2e_hold_clients;
 mod e2e_hostile_agent;
 mod e2e_hostile_target;
 mod e2e_issuers;
