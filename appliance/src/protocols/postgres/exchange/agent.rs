@@ -102,6 +102,12 @@ impl Exchange {
                 });
             }
             let rest = bytes.get(taken..).unwrap_or_default();
+            if self.arrival.is_awaited && !self.arrival.is_complete(rest) {
+                return Ok(Taken {
+                    bytes: taken,
+                    pause: None,
+                });
+            }
             if self.pipeline.len() >= PIPELINE_MAX {
                 return Ok(Taken {
                     bytes: taken,

@@ -354,6 +354,9 @@ impl Exchange {
                 return Ok(Next::Wait(Pause::Quiescence));
             }
         }
+        if !self.arrival.is_complete(bytes) {
+            return Ok(Next::MoreBytes);
+        }
         let unit = match self.look_ahead(bytes) {
             Look::MoreBytes => return Ok(Next::MoreBytes),
             Look::Wait(pause) => return Ok(Next::Wait(pause)),

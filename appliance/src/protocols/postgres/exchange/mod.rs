@@ -56,7 +56,7 @@ use catalogue::Known;
 use held::Holding;
 use metered::Cuts;
 use target::Held;
-use unit::{Bound, Source};
+use unit::{Arrival, Bound, Source};
 
 pub(crate) use held::Ending;
 pub(crate) use unit::UNIT_BYTES_MAX;
@@ -186,6 +186,7 @@ pub(crate) struct Exchange {
     /// Some rule for this session holds, so that what people may be asked about is kept.
     may_hold: bool,
     holding: Holding,
+    arrival: Arrival,
     /// Counts the portals whose values are kept.
     bound_portals: Rc<()>,
     /// A change of the path was made inside a transaction, whose end may undo it.
@@ -388,6 +389,7 @@ impl Exchange {
             catalogue,
             may_hold,
             holding: Holding::Nothing,
+            arrival: Arrival::default(),
             bound_portals: Rc::default(),
             path_is_transactional: false,
             at_boundary: true,

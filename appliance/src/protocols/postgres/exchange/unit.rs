@@ -7,7 +7,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use codecs::postgres::frontend::{Bind, Format, Frontend, FrontendDecoder, FrontendPiece, Target};
+use codecs::postgres::frontend::{
+    Bind, Format, Frontend, FrontendDecoder, FrontendPiece, FrontendTag, Target,
+};
 use policy::class::Class;
 use policy::sql::{CopyStream, NamedStatementEffect, StatementProfile};
 use policy::{Decision, HeldRule, Refusal, Version};
@@ -51,6 +53,81 @@ pub(super) struct Unit {
     pub(super) commands: Vec<HeldCommand>,
     /// Every rule that holds some of it; none, where nothing that is held is run.
     pub(super) rules: Vec<HeldRule>,
+}
+
+/// How far a unit at the front of what the agent sent has arrived.
+///
+/// Messages are stepped over once each, by their headers: an agent that sends them one by one, or
+/// byte by byte, costs no more than one that sends them at once.
+#[derive(Default)]
+pub(super) struct Arrival {
+    walked: usize,
+    /// More bytes are needed before anything at the front is looked at again.
+    pub(super) is_awaited: bool,
+}
+
+impl Arrival {
+    /// Whether the unit at the front of `bytes` is there whole, or will be refused, or goes on to what
+    /// ends the session.
+    pub(super) fn is_complete(&mut self, bytes: &[u8]) -> bool {
+        let is_complete = self.walk(bytes);
+        if is_complete {
+            *self = Self::default();
+        } else {
+            self.is_awaited = true;
+        }
+        is_complete
+    }
+
+    fn walk(&mut self, bytes: &[u8]) -> bool {
+        loop {
+            let rest = bytes.get(self.walked..).unwrap_or_default();
+            let Some((tag, length)) = frame(rest) else {
+                return bytes.len() >= UNIT_BYTES_MAX;
+            };
+            let after = self.walked.saturating_add(length);
+            if after > UNIT_BYTES_MAX {
+                return true;
+            }
+            let ends = match tag {
+                Some(FrontendTag::Sync | FrontendTag::Flush) => bytes.len() >= after,
+                Some(
+                    FrontendTag::Parse
+                    | FrontendTag::Bind
+                    | FrontendTag::Describe
+                    | FrontendTag::Execute
+                    | FrontendTag::Close,
+                ) => false,
+                // One by itself at the front, or what the unit ends before.
+                Some(FrontendTag::Query | FrontendTag::FunctionCall) => {
+                    self.walked > 0 || bytes.len() >= after
+                }
+                Some(
+                    FrontendTag::CopyData
+                    | FrontendTag::CopyDone
+                    | FrontendTag::CopyFail
+                    | FrontendTag::Password
+                    | FrontendTag::Terminate,
+                )
+                | None => true,
+            };
+            if ends {
+                return true;
+            }
+            if bytes.len() < after {
+                return false;
+            }
+            self.walked = after;
+        }
+    }
+}
+
+/// The tag of a message, and the bytes that it has with its header; `None` before these are there.
+fn frame(bytes: &[u8]) -> Option<(Option<FrontendTag>, usize)> {
+    let (tag, rest) = bytes.split_first()?;
+    let length = u32::from_be_bytes(*rest.first_chunk()?);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    Some((FrontendTag::from_byte(*tag), length.saturating_add(1)))
 }
 
 /// The text of a prepared statement as it was sent, kept where a rule may hold it.
@@ -551,5 +628,49 @@ fn refused_later(refusal: &Refusal) -> HeldRefusal {
             None => "Refused by Sallyport.".to_owned(),
         },
         hint: Some(refusal.hint.clone()).filter(|hint| !hint.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(tags: &[(u8, usize)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (tag, body) in tags {
+            bytes.push(*tag);
+            bytes.extend(u32::try_from(body + 4).unwrap().to_be_bytes());
+            bytes.extend(vec![0; *body]);
+        }
+        bytes
+    }
+
+    /// After how many bytes a unit that arrives byte by byte is there.
+    fn complete_after(bytes: &[u8]) -> Option<usize> {
+        let mut arrival = Arrival::default();
+        (1..=bytes.len()).find(|end| arrival.is_complete(&bytes[..*end]))
+    }
+
+    #[test]
+    fn a_unit_ends_with_its_sync_and_before_what_is_none_of_it() {
+        let unit = [(b'P', 20), (b'B', 9), (b'D', 2), (b'E', 5), (b'S', 0)];
+        let bytes = frames(&unit);
+        assert_eq!(complete_after(&bytes), Some(bytes.len()));
+        assert_eq!(complete_after(&bytes[..bytes.len() - 1]), None);
+        for other in [b'Q', b'F', b'X', b'd', b'?'] {
+            let bytes = frames(&[(b'P', 20), (other, 7)]);
+            // Its header is enough.
+            assert_eq!(complete_after(&bytes), Some(25 + 5), "{other}");
+        }
+        let query = frames(&[(b'Q', 30)]);
+        assert_eq!(complete_after(&query), Some(query.len()));
+    }
+
+    #[test]
+    fn a_unit_that_is_too_long_is_not_waited_for() {
+        let announced = frames(&[(b'P', 20), (b'B', UNIT_BYTES_MAX)]);
+        assert_eq!(complete_after(&announced[..100]), Some(25 + 5));
+        let many = frames(&vec![(b'E', 11); UNIT_BYTES_MAX / 16 + 1]);
+        assert!(complete_after(&many).is_some_and(|after| after <= UNIT_BYTES_MAX + 5));
     }
 }
