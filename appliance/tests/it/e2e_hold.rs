@@ -561,11 +561,12 @@ fn an_approval_serves_nothing_else() {
     drop(wire);
     world.steps(1);
     world.approve(&id);
-    let mut mutants: Vec<(Wire, &str, &str)> = Vec::new();
-    mutants.push((world.appliance.login("other", "agents"), statement, "7"));
-    mutants.push((world.login(), "delete from orders where id = $1 ", "7"));
-    mutants.push((world.login(), statement, "8"));
-    mutants.push((world.login(), statement, "07"));
+    let mut mutants: Vec<(Wire, &str, &str)> = vec![
+        (world.appliance.login("other", "agents"), statement, "7"),
+        (world.login(), "delete from orders where id = $1 ", "7"),
+        (world.login(), statement, "8"),
+        (world.login(), statement, "07"),
+    ];
     for setting in [
         "set role other",
         "set search_path = public, pg_catalog",

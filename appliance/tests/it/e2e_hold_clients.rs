@@ -129,22 +129,19 @@ fn next_request(
     let mut id = String::new();
     wait_until("a request", || {
         let open = open_requests(&world.appliance);
-        let other = open.iter().filter_map(|it| it["id"].as_str());
+        let mut other = open.iter().filter_map(|it| it["id"].as_str());
         id = other
-            .filter(|it| Some(*it) != last)
-            .next()
+            .find(|it| Some(*it) != last)
             .unwrap_or_default()
             .to_owned();
         !id.is_empty()
     });
-    while shows == Shows::AtOnce {
+    let is_shown = |line: &String| request_id(line).as_ref() == Some(&id);
+    while shows == Shows::AtOnce && !seen.iter().any(is_shown) {
         let line = lines
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|_| panic!("no notice while it waits: {seen:#?}"));
         seen.push(line);
-        if seen.last().and_then(|line| request_id(line)).as_ref() == Some(&id) {
-            break;
-        }
     }
     id
 }

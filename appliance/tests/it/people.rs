@@ -1,8 +1,6 @@
 //! People who decide about held commands: tokens of a second issuer, and their answers over the
 //! admin socket.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +11,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 use crate::appliance::{Appliance, Setup};
-use crate::wire::PATIENCE;
+use crate::http::Request;
 
 /// The file of its keys, beside the configuration.
 const JWKS: &str = "people.jwks";
@@ -137,28 +135,13 @@ fn ask_at(
     token: Option<&str>,
     body: Option<Value>,
 ) -> (u16, Value) {
-    let mut socket = UnixStream::connect(socket).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let body = body.map_or(String::new(), |body| body.to_string());
-    let mut head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
-        body.len()
-    );
-    if !body.is_empty() {
-        head.push_str("content-type: application/json\r\n");
-    }
+    let mut request = match body {
+        Some(body) => Request::post(path, &body.to_string()),
+        None => Request::new(method, path),
+    };
     if let Some(token) = token {
-        head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        request = request.bearer(token);
     }
-    write!(socket, "{head}\r\n{body}").unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let start = body.find(['{', '[']).unwrap_or(body.len());
-    let end = body.rfind(['}', ']']).map_or(start, |end| end + 1);
-    (
-        status,
-        serde_json::from_str(&body[start..end]).unwrap_or(Value::Null),
-    )
+    let answer = request.unix(socket);
+    (answer.status, answer.json())
 }
