@@ -25,9 +25,9 @@ use crate::protocols::postgres::settings::{WishRefused, Wishes};
 use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionStart};
 use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
-use crate::revocation::Revocable;
 use crate::shard::Shard;
 use crate::shard::entrance::{Place, Source};
+use crate::shard::sessions::About;
 use crate::shard::turnstile::Step;
 use crate::telemetry::metrics::Phase;
 use crate::upstream::{Attribution, Lease, LeaseRequest, Outcome, SessionSettings, Watch};
@@ -414,7 +414,11 @@ impl Session {
             process_id,
             secret.clone(),
             lease.cancel_handle(),
-            Revocable::of(proven.principal(), recorder.session(), &sought),
+            About {
+                principal: proven.shared(),
+                target: sought.clone(),
+                since: login_unix,
+            },
         );
         let Some(registration) = registration else {
             recorder.end(EndReason::UpstreamUnavailable);

@@ -37,6 +37,7 @@ mod decide;
 mod decision;
 mod explain;
 mod guard;
+mod outline;
 
 pub mod sql;
 
@@ -51,6 +52,7 @@ pub use explain::{
 pub use guard::{GUARDS, Guard};
 pub use network::{Client, Network, NetworkError};
 pub use operation::{Occasion, Operation, SearchPath, SessionContext};
+pub use outline::{About, Outline, OutlinedItem, OutlinedRule};
 pub use principal::{Actor, Principal, Proof};
 pub use resolve::column_uses;
 pub use rule::{

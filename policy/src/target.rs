@@ -55,6 +55,12 @@ impl Target {
     }
 }
 
+impl fmt::Display for DatabasePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for Target {
     /// `TARGET`, or `TARGET/DATABASE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

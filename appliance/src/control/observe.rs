@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use runtime::{Published, ShardId};
+use runtime::{Published, ReplySender, ShardId};
 
 use crate::config::Snapshot;
 use crate::identity::RemoteKeys;
 use crate::recorder::JournalHandle;
+use crate::shard::LiveSession;
 use crate::shard::mailbox::{Directory, ToShard};
-use crate::telemetry::metrics::{JournalObservation, Observation, ShardObservation};
+use crate::telemetry::metrics::{JournalObservation, Observation};
 
 /// How long a shard may take to say how it is. It answers between two turns, in microseconds; one
 /// that does not is stuck, and whoever asks wants to know that and not to wait.
@@ -38,24 +39,7 @@ pub(super) enum NotReady {
 impl Observer {
     /// What there is to be seen. Takes as long as the slowest shard, and [`ANSWER_DEADLINE`] at most.
     pub(super) async fn observe(&self) -> Observation {
-        // All are asked before the first is waited for.
-        let asked: Vec<_> = (0..self.directory.shards())
-            .map(|number| {
-                let (reply, answer) = runtime::reply();
-                let shard = u16::try_from(number).map(ShardId).ok()?;
-                let told = self.directory.send(shard, ToShard::Observe { reply });
-                told.ok().map(|()| answer)
-            })
-            .collect();
-        let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
-        let mut shards: Vec<Option<ShardObservation>> = Vec::with_capacity(asked.len());
-        for answer in asked {
-            let answered = match answer {
-                Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok(),
-                None => None,
-            };
-            shards.push(answered.flatten());
-        }
+        let shards = self.ask(|reply| ToShard::Observe { reply }).await;
         let journal = self.recorder.status();
         let snapshot = self.snapshot.load();
         Observation {
@@ -72,6 +56,34 @@ impl Observer {
             draining: self.directory.is_draining(),
             gauges: issuers(&self.keys.load()),
         }
+    }
+
+    /// The live sessions of each shard; `None` for one that did not answer in time.
+    pub(super) async fn sessions(&self) -> Vec<Option<Vec<LiveSession>>> {
+        self.ask(|reply| ToShard::List { reply }).await
+    }
+
+    /// Asks every shard and waits for [`ANSWER_DEADLINE`] at most, for all of them together.
+    async fn ask<T: Send>(&self, question: impl Fn(ReplySender<T>) -> ToShard) -> Vec<Option<T>> {
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = (0..self.directory.shards())
+            .map(|number| {
+                let (reply, answer) = runtime::reply();
+                let shard = u16::try_from(number).map(ShardId).ok()?;
+                let told = self.directory.send(shard, question(reply));
+                told.ok().map(|()| answer)
+            })
+            .collect();
+        let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answered = match answer {
+                Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok(),
+                None => None,
+            };
+            answers.push(answered.flatten());
+        }
+        answers
     }
 }
 

@@ -155,6 +155,11 @@ impl Proven {
         &self.principal
     }
 
+    /// Who it is, for those who list sessions.
+    pub fn shared(&self) -> Arc<Principal> {
+        Arc::clone(&self.principal)
+    }
+
     /// When a session that began at `login` must end; both in seconds since 1970.
     pub fn session_deadline(&self, login: u64, lifetime: SessionLifetime) -> u64 {
         match lifetime {

@@ -306,7 +306,9 @@ impl Relay {
         exchange.set_time(|| runtime::unix_time().as_secs());
         let turned = self.flow.turn(&mut self.agent, &mut self.lease, context)?;
         let is_running = !self.flow.exchange().is_quiescent();
-        self.registration.session.set_running(is_running);
+        let session = &self.registration.session;
+        session.set_running(is_running);
+        session.set_commands(self.flow.exchange().commands());
         match (is_running, self.asked_at) {
             (true, None) => self.asked_at = Some(runtime::now()),
             (false, Some(asked_at)) => {

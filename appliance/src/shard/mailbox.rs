@@ -14,6 +14,7 @@ use runtime::{ListenAddress, Receiver, ReplyReceiver, ReplySender, Sender, Shard
 
 use crate::config::ListenerSettings;
 use crate::recorder::SessionId;
+use crate::shard::LiveSession;
 use crate::telemetry::metrics::ShardObservation;
 
 /// Messages that may wait for one shard.
@@ -41,6 +42,10 @@ pub enum ToShard {
     /// Say how it is.
     Observe {
         reply: ReplySender<ShardObservation>,
+    },
+    /// Say which sessions there are.
+    List {
+        reply: ReplySender<Vec<LiveSession>>,
     },
     /// End this session now. Answered with whether it was there.
     Kill {

@@ -9,6 +9,8 @@ pub mod mailbox;
 pub(crate) mod sessions;
 pub(crate) mod turnstile;
 
+pub use sessions::{LiveSession, LiveState};
+
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -27,14 +29,14 @@ use crate::identity::{KeyRefresh, RemoteKeys, SourceId, TokenCache};
 use crate::protocols::postgres::classify::Classifier;
 use crate::protocols::postgres::greet::{CancelKey, GreetError};
 use crate::recorder::{Journal, JournalHandle, OpenJournalError, SessionId};
-use crate::revocation::{Revocable, Revocation, RevocationSet};
+use crate::revocation::{Revocation, RevocationSet};
 use crate::telemetry::metrics::{PoolObservation, ShardMetrics, ShardObservation};
 use crate::upstream::{self, CancelHandle, Pools, ShardPart};
 
 use entrance::Entrance;
 use gate::Gate;
 use mailbox::{Directory, Seat, Seats, ToShard};
-use sessions::{Registration, Session, Sessions, Signal};
+use sessions::{About, Registration, Session, Sessions, Signal};
 use turnstile::Turnstile;
 
 /// How long sessions get to say goodbye after they were cut at the drain deadline.
@@ -153,6 +155,10 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
             Some(ToShard::Observe { reply }) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(shard.observe());
+            }
+            Some(ToShard::List { reply }) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(shard.sessions.list());
             }
             Some(ToShard::Kill { session, done }) => {
                 // Whoever asked may have given up.
@@ -371,12 +377,12 @@ impl Shard {
         process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
-        revocable: Revocable,
+        about: About,
     ) -> Option<Registration> {
         let is_full = self.sessions.alive() >= self.snapshot().limits.sessions;
         (!is_full).then(|| {
             self.sessions
-                .register(id, process_id, secret, cancel, revocable)
+                .register(id, process_id, secret, cancel, about)
         })
     }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use codecs::postgres::auth::same_secret;
+use policy::Principal;
 use runtime::{DeadlinePassed, ShardId};
 
 use crate::recorder::SessionId;
@@ -40,6 +41,8 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     secret: Vec<u8>,
+    about: About,
+    commands: Cell<u64>,
     revocable: Revocable,
     /// What cut it off, once that is signalled.
     revocation: RefCell<Option<Arc<Revocation>>>,
@@ -55,6 +58,50 @@ pub(crate) struct Session {
     cancels_held: Cell<bool>,
     /// Set once a cancel went upstream: the connection may be hit late, so no pool takes it back.
     cancelled: Cell<bool>,
+}
+
+/// Whose session it is, and where. For those who look on.
+pub(crate) struct About {
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) target: policy::Target,
+    /// In seconds since 1970.
+    pub(crate) since: u64,
+}
+
+/// One live session, as it is listed.
+#[derive(Debug, Clone)]
+pub struct LiveSession {
+    pub id: SessionId,
+    pub principal: Arc<Principal>,
+    pub target: policy::Target,
+    /// When it began, in seconds since 1970.
+    pub since: u64,
+    pub state: LiveState,
+    /// Commands that it has sent so far.
+    pub commands: u64,
+}
+
+/// What a live session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveState {
+    /// Every request has its answer.
+    Idle,
+    /// The target works for it.
+    Running,
+    /// What it sent waits for people.
+    Held,
+}
+
+impl LiveState {
+    /// As the API has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Running => "running",
+            Self::Held => "held",
+        }
+    }
 }
 
 /// What somebody outside asks of a session; a later, stronger one replaces an earlier.
@@ -86,12 +133,14 @@ impl Sessions {
         process_id: u32,
         secret: Vec<u8>,
         cancel: Option<CancelHandle>,
-        revocable: Revocable,
+        about: About,
     ) -> Registration {
         let session = Rc::new(Session {
             id,
             secret,
-            revocable,
+            revocable: Revocable::of(&about.principal, id, &about.target),
+            about,
+            commands: Cell::new(0),
             revocation: RefCell::new(None),
             cancel,
             signal: Cell::new(None),
@@ -173,6 +222,12 @@ impl Sessions {
             Poll::Pending
         });
         runtime::with_deadline(deadline, empty).await
+    }
+
+    /// All of them.
+    pub(crate) fn list(&self) -> Vec<LiveSession> {
+        let alive = self.alive.borrow();
+        alive.values().map(|session| session.listed()).collect()
     }
 
     /// How many sessions are alive.
@@ -259,8 +314,29 @@ impl Session {
         self.cancel.as_ref()
     }
 
+    fn listed(&self) -> LiveSession {
+        let state = match (self.held.get(), self.running.get()) {
+            (true, _) => LiveState::Held,
+            (false, true) => LiveState::Running,
+            (false, false) => LiveState::Idle,
+        };
+        LiveSession {
+            id: self.id,
+            principal: Arc::clone(&self.about.principal),
+            target: self.about.target.clone(),
+            since: self.about.since,
+            state,
+            commands: self.commands.get(),
+        }
+    }
+
     pub(crate) fn set_running(&self, running: bool) {
         self.running.set(running);
+    }
+
+    /// How many commands it has sent so far.
+    pub(crate) fn set_commands(&self, commands: u64) {
+        self.commands.set(commands);
     }
 
     /// People decide about what it sent, or have done so.
@@ -296,8 +372,8 @@ impl Drop for Registration {
 mod tests {
     use super::*;
 
-    fn revocable() -> Revocable {
-        let principal = policy::Principal {
+    fn about() -> About {
+        let principal = Principal {
             issuer: "https://idp".into(),
             subject: "alice".into(),
             name: "Alice".into(),
@@ -307,8 +383,11 @@ mod tests {
             expires: 0,
             proof: policy::Proof::Password,
         };
-        let target = policy::Target::named("orders");
-        Revocable::of(&principal, SessionId::from_bytes([0; 16]), &target)
+        About {
+            principal: Arc::new(principal),
+            target: policy::Target::named("orders"),
+            since: 1,
+        }
     }
 
     #[test]
@@ -340,7 +419,7 @@ mod tests {
                 process_id,
                 secret.to_vec(),
                 None,
-                revocable(),
+                about(),
             )
         };
         let one = register(7, b"one!");

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Bits, EVERY, Known};
 use crate::explain::Applies;
 use crate::network::Network;
+use crate::outline::About;
 use crate::pattern::Wild;
 use crate::principal::Principal;
 use crate::rule::{At, NEVER, REQUIRED, Reporter, Table, Words};
@@ -44,6 +45,21 @@ enum Holds {
 }
 
 impl Scope {
+    /// The same as names, in their order.
+    pub(crate) fn about(&self) -> About {
+        let sorted = |names: &HashSet<String>| {
+            let mut names: Vec<String> = names.iter().cloned().collect();
+            names.sort();
+            names
+        };
+        About {
+            groups: self.groups.as_ref().map(sorted),
+            except_groups: sorted(&self.except_groups),
+            targets: self.targets.as_ref().map(sorted),
+            is_conditional: !self.conditions.is_empty(),
+        }
+    }
+
     /// Reads the keys that say whom and where; problems are reported.
     pub(super) fn compile(
         table: &Table,

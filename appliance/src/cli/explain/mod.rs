@@ -2,8 +2,6 @@
 //!
 //! Reads the files that the appliance would read and asks the same code; needs no running appliance.
 
-pub(super) mod json;
-
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -14,7 +12,7 @@ use policy::{Client, Principal};
 use super::{Failure, print, warn};
 use crate::config::{self, Environment, Loaded, Secret, Writing};
 use crate::control;
-use crate::control::explanation::{Question, explain, somebody};
+use crate::control::explanation::{Question, explain, json, somebody};
 use crate::identity::{self, Claim, ProofFailure, TOKEN_BYTES_MAX, TokenCache};
 
 #[derive(Debug, Args)]

@@ -18,7 +18,8 @@ use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
 use super::{
-    Shared, appliance, approvals, clients, health, openapi, revocations, sessions, tokens, whoami,
+    Shared, appliance, approvals, clients, health, live, openapi, policy, revocations, sessions,
+    tokens, whoami,
 };
 
 /// Where things are.
@@ -46,6 +47,11 @@ pub mod paths {
     pub const REVOCATIONS: &str = "/v1/revocations";
     /// `{id}` is its number.
     pub const REVOCATION: &str = "/v1/revocations/{id}";
+    /// What runs now.
+    pub const LIVE: &str = "/v1/sessions/live";
+    pub const TARGETS: &str = "/v1/targets";
+    pub const POLICY: &str = "/v1/policy";
+    pub const EXPLAIN: &str = "/v1/explain";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
     /// Links that sign a browser in to the console.
@@ -148,6 +154,10 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::post::<clients::__path_add>(paths::TOKEN_CLIENTS, Access::Operator, || post(clients::add)),
         Route::get::<clients::__path_list>(paths::TOKEN_CLIENTS, Access::Operator, || get(clients::list)),
         Route::delete::<clients::__path_remove>(paths::TOKEN_CLIENT, Access::Operator, || delete(clients::remove)),
+        Route::get::<policy::__path_policy>(paths::POLICY, VIEWER, || get(policy::policy)),
+        Route::get::<policy::__path_targets>(paths::TARGETS, VIEWER, || get(policy::targets)),
+        Route::post::<policy::__path_explain>(paths::EXPLAIN, VIEWER, || post(policy::explain)),
+        Route::get::<live::__path_live>(paths::LIVE, VIEWER, || get(live::live)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
         Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
         Route::get::<approvals::__path_list>(paths::APPROVALS, VIEWER, || get(approvals::list)),

@@ -427,6 +427,11 @@ impl Exchange {
         self.pipeline.transaction_status() != TransactionStatus::Idle
     }
 
+    /// How many commands the session has sent, refused ones among them.
+    pub(crate) fn commands(&self) -> u64 {
+        self.recorder.counters().commands
+    }
+
     /// Every request has its answer.
     pub(crate) fn is_quiescent(&self) -> bool {
         self.pipeline.is_quiescent()

@@ -3,6 +3,8 @@
 //!
 //! It asks the code that decides, and runs nothing.
 
+pub mod json;
+
 use policy::sql::postgres::{ProfileLimits, profile};
 use policy::{
     Client, Explanation, Occasion, Operation, Principal, Proof, SearchPath, SessionContext, Target,

@@ -6,7 +6,7 @@ use policy::{
 };
 use serde_json::{Value, json};
 
-pub(super) fn explanation(principal: &Principal, explanation: &Explanation) -> Value {
+pub fn explanation(principal: &Principal, explanation: &Explanation) -> Value {
     json!({
         "principal": {
             "issuer": principal.issuer,
@@ -23,7 +23,7 @@ pub(super) fn explanation(principal: &Principal, explanation: &Explanation) -> V
     })
 }
 
-pub(in crate::cli) fn decision(decision: &Decision) -> Value {
+pub fn decision(decision: &Decision) -> Value {
     match decision {
         Decision::Allow => json!({ "verdict": "allow" }),
         Decision::Hold(held) => self::held(held),
