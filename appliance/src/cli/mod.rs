@@ -86,7 +86,7 @@ enum Command {
     /// Try a policy out
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Print the JSON Schema of the policy or configuration files
+    /// Print the JSON Schema of the policy or configuration files, or the OpenAPI document of the API
     Schema(schema::Schema),
     /// Make tokens for agents, by the built-in issuer of the running appliance
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `sallyport schema`: JSON Schemas of the files, for editors and pipelines.
+//! `sallyport schema`: JSON Schemas of the files and the OpenAPI document, for editors and pipelines.
 
 use clap::{Args, ValueEnum};
 
@@ -7,22 +7,27 @@ use crate::config::schema;
 
 #[derive(Debug, Args)]
 pub(super) struct Schema {
-    /// Of which files
+    /// Of what
     #[arg(value_enum)]
-    of: Files,
+    of: Subject,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Files {
+enum Subject {
+    /// The files in policy.d
     Policy,
+    /// sallyport.toml and the files in targets.d
     Configuration,
+    /// The admin API
+    Openapi,
 }
 
 impl Schema {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let schema = match self.of {
-            Files::Policy => schema::policy(),
-            Files::Configuration => schema::configuration(),
+            Subject::Policy => schema::policy(),
+            Subject::Configuration => schema::configuration(),
+            Subject::Openapi => schema::openapi(),
         };
         print(&format!("{schema:#}\n"))?;
         Ok(())

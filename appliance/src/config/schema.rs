@@ -1,4 +1,5 @@
-//! JSON Schemas of the configuration and policy files, made from their tables of keys.
+//! JSON Schemas of the configuration and policy files, made from their tables of keys; and the
+//! OpenAPI document as it is printed.
 //!
 //! For editors and pipelines: they know shapes and words, not what names mean. `sallyport check`
 //! says whether a file is right.
@@ -47,6 +48,13 @@ pub(crate) fn configuration() -> Value {
 #[must_use]
 pub(crate) fn policy() -> Value {
     titled(policy_table(Within::File), "Policy of Sallyport")
+}
+
+/// Of the admin API.
+#[must_use]
+pub(crate) fn openapi() -> Value {
+    // A value of ours, of maps with texts as keys, is always JSON.
+    serde_json::to_value(crate::control::openapi()).unwrap_or_default()
 }
 
 fn titled(mut schema: Value, title: &str) -> Value {
@@ -224,7 +232,7 @@ mod tests {
         }
         assert!(
             fs::read_to_string(&path).unwrap_or_default() == generated,
-            "{} differs from the table of keys: \
+            "{} differs from the table of keys or routes: \
              SALLYPORT_GENERATE=1 cargo test -p appliance config::schema",
             path.display()
         );
@@ -234,5 +242,6 @@ mod tests {
     fn the_schemas_are_generated() {
         check_generated("configuration.json", &configuration());
         check_generated("policy.json", &policy());
+        check_generated("openapi.json", &openapi());
     }
 }

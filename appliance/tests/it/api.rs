@@ -1,16 +1,22 @@
 //! The admin API at both its doors: who is answered, and what is turned away before.
 
+use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use rustix::process::{Signal, geteuid};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::admin::{MAIN, PATIENCE, Place};
+use crate::admin::{MAIN, NOBODY, PATIENCE, Place, request_as};
+use crate::appliance::{Appliance, Setup, orders_server, wait_until};
 use crate::e2e_login::{ISSUER, Provider, now};
 use crate::http::{Answer, Request};
+use crate::wire::terminated;
 
 const ROLES: &str = "\
 [[issuer]]
@@ -128,7 +134,7 @@ fn a_reload_changes_what_a_token_may_do() {
     let world = World::new();
     let ask = || world.status(&Request::get("/v1/status").bearer(&world.token(&["staff"])));
     assert_eq!(ask(), 200);
-    let written = std::fs::read_to_string(world.place.path("sallyport.toml")).unwrap();
+    let written = fs::read_to_string(world.place.path("sallyport.toml")).unwrap();
     let fewer = written.replace("viewer = [\"corp:staff\"]\n", "");
     world.place.write("sallyport.toml", &fewer);
     world.place.text(&["reload"]);
@@ -290,4 +296,349 @@ fn bodies_that_are_too_long_never_reach_a_handler() {
         Answer::read(&String::from_utf8_lossy(&bytes))
     };
     assert_eq!(answer.status, 413);
+}
+
+/// One line of `access.txt`.
+struct Line {
+    request: Request,
+    what: String,
+    expected: Vec<(String, u16)>,
+}
+
+/// Every route with the statuses that are expected of it.
+fn access() -> Vec<Line> {
+    let text = include_str!("access.txt");
+    let mut lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('|'));
+    let (header, _) = lines.next().unwrap();
+    let callers: Vec<&str> = header.split_whitespace().skip(2).collect();
+    let read = |(line, body): (&str, &str)| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words.len(), callers.len() + 2, "{line}");
+        let path = words[1].replace("{id}", "0000");
+        let mut request = Request::new(words[0], &path);
+        if !body.trim().is_empty() {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.trim());
+        }
+        let expected = callers.iter().zip(&words[2..]);
+        Line {
+            request,
+            what: format!("{} {}", words[0], words[1]),
+            expected: expected
+                .map(|(caller, status)| ((*caller).to_owned(), status.parse().unwrap()))
+                .collect(),
+        }
+    };
+    lines.map(read).collect()
+}
+
+/// A console session of the operator: its cookie, and its token against forged requests.
+fn console_session(world: &World) -> (String, String) {
+    let socket = world.place.path("run/admin.sock");
+    let link = Request::post("/v1/console/links", "{}")
+        .unix(&socket)
+        .json();
+    let (_, token) = link["path"].as_str().unwrap().split_once('=').unwrap();
+    let follow = Request::new("POST", "/login/link")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(&format!("token={token}"));
+    let answer = follow.tcp(world.console);
+    let cookie = answer.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let page = Request::get("/")
+        .header("cookie", &cookie)
+        .tcp(world.console);
+    let (_, rest) = page.body.split_once("name=\"token\" value=\"").unwrap();
+    let (token, _) = rest.split_once('"').unwrap();
+    (cookie, token.to_owned())
+}
+
+#[test]
+fn every_route_answers_every_kind_of_caller_as_it_is_written_down() {
+    let world = World::new();
+    let socket = world.place.path("run/admin.sock");
+    let everything = ["staff", "oncall", "security"];
+    let with = |groups: &[&str], name: &str, value: Value| {
+        let mut claims = world.claims(groups);
+        claims[name] = value;
+        world.provider.sign(&claims)
+    };
+    let expired = with(&everything, "exp", json!(now() - 60));
+    let revoked = with(&everything, "sub", json!("mallory"));
+    let delegated = with(&everything, "act", json!({"sub": "agent-7"}));
+    let mallory = json!({"kind": "subject", "issuer": "corp", "name": "mallory"}).to_string();
+    assert_eq!(
+        Request::post("/v1/revocations", &mallory)
+            .unix(&socket)
+            .status,
+        200
+    );
+    let minted = world
+        .place
+        .text(&["token", "issue", "--agent", "a", "--groups", "analysts"]);
+    let (cookie, form) = console_session(&world);
+    let tokens = [
+        ("wrong", "x.y.z".to_owned()),
+        ("expired", expired),
+        ("revoked", revoked),
+        ("none", world.token(&["analysts"])),
+        ("viewer", world.token(&["staff"])),
+        ("approver", world.token(&["oncall"])),
+        ("admin", world.token(&["security"])),
+        ("minted", minted.trim().to_owned()),
+        ("delegated", delegated),
+    ];
+    let token_of = |caller: &str| {
+        let mut tokens = tokens.iter();
+        tokens
+            .find(|(name, _)| *name == caller)
+            .map(|(_, token)| token)
+    };
+    let mut wrong = Vec::new();
+    for (number, line) in access().into_iter().enumerate() {
+        // An address for each, so that what is wrong on purpose is not too much for one.
+        let from = [127, 0, 1, u8::try_from(number + 1).unwrap()];
+        for (caller, expected) in line.expected {
+            let request = line.request.clone();
+            let status = match caller.as_str() {
+                "nobody" => request.status_from(from, world.console),
+                "socket" => request.status_over(UnixStream::connect(&socket).unwrap()),
+                "other" if !geteuid().is_root() => continue,
+                "other" => status_as_nobody(&world.place, &request),
+                "both" => request
+                    .bearer(token_of("approver").unwrap())
+                    .status_over(UnixStream::connect(&socket).unwrap()),
+                "cookie" => request
+                    .header("cookie", &cookie)
+                    .status_from(from, world.console),
+                "form" => request
+                    .header("cookie", &cookie)
+                    .header("x-csrf-token", &form)
+                    .status_from(from, world.console),
+                other => request
+                    .bearer(token_of(other).unwrap())
+                    .status_from(from, world.console),
+            };
+            if status != expected {
+                wrong.push(format!(
+                    "{} as {caller}: {status}, not {expected}",
+                    line.what
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// Of another user of the machine, for whom the modes of the files are no obstacle.
+fn status_as_nobody(place: &Place, request: &Request) -> u16 {
+    let socket = place.path("run/admin.sock");
+    for open in [place.path(""), place.path("run"), socket.clone()] {
+        fs::set_permissions(open, Permissions::from_mode(0o777)).unwrap();
+    }
+    Answer::read(&request_as(NOBODY, &socket, &request.text())).status
+}
+
+#[test]
+fn no_answer_holds_a_secret_of_the_configuration() {
+    let mut world = World::new();
+    let written = fs::read_to_string(world.place.path("sallyport.toml")).unwrap();
+    let secrets = [
+        "the-svc-password-41",
+        "the-ro-password-42",
+        "the-dba-password-43",
+    ];
+    for (name, secret) in ["svc", "ro", "dba"].into_iter().zip(secrets) {
+        let file = format!("{name}-password");
+        world.place.write(&file, secret);
+        fs::set_permissions(world.place.path(&file), Permissions::from_mode(0o600)).unwrap();
+    }
+    let accounts = "user = \"svc\"\npassword = \"file:svc-password\"\n\
+                    readonly_user = \"ro\"\nreadonly_password = \"file:ro-password\"\n\
+                    groups = { dba = { user = \"dba\", password = \"file:dba-password\" } }\n";
+    let planted = written.replace("user = \"svc\"\n", accounts);
+    assert_ne!(planted, written);
+    world.place.write("sallyport.toml", &planted);
+    world.place.text(&["reload"]);
+
+    let mut secrets: Vec<String> = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+    // Keys that the appliance made for itself: each line that is long enough to be one.
+    for entry in fs::read_dir(world.place.path("state")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !path.is_file()
+            || name.contains("certificate")
+            || name.contains("sqlite")
+            || name == "instance-id"
+        {
+            continue;
+        }
+        // A certificate in the same file as its key is public.
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let private = text.rsplit("-----END CERTIFICATE-----").next().unwrap();
+        let lines = private
+            .lines()
+            .filter(|line| line.len() >= 24 && !line.starts_with("---"));
+        secrets.extend(lines.map(str::to_owned));
+    }
+    assert!(
+        secrets.len() > 6,
+        "the keys were not found: {}",
+        secrets.len()
+    );
+
+    let socket = world.place.path("run/admin.sock");
+    let admin = world.token(&["security", "oncall"]);
+    let mut looked_at = 0;
+    for line in access() {
+        // It goes on for ever.
+        if line.what == "GET /v1/approvals/events" {
+            continue;
+        }
+        let request = || line.request.clone();
+        for answer in [
+            request().unix(&socket),
+            request().bearer(&admin).tcp(world.console),
+            request().tcp(world.console),
+        ] {
+            let text = format!("{answer:?}");
+            let found = secrets.iter().find(|secret| text.contains(secret.as_str()));
+            assert_eq!(found, None, "{}", line.what);
+            looked_at += text.len();
+        }
+    }
+    assert!(looked_at > 10_000, "there was nothing to look at");
+    for path in [
+        "/",
+        "/sessions",
+        "/health",
+        "/explain",
+        "/login",
+        "/nowhere",
+    ] {
+        let (cookie, _) = console_session(&world);
+        let page = Request::get(path)
+            .header("cookie", &cookie)
+            .tcp(world.console);
+        let text = format!("{page:?}");
+        assert!(
+            !secrets.iter().any(|secret| text.contains(secret.as_str())),
+            "{path}"
+        );
+    }
+    world.place.signal(Signal::TERM);
+    world.place.wait();
+}
+
+#[test]
+fn explanations_are_those_of_the_command_line() {
+    let world = World::new();
+    let viewer = world.token(&["staff"]);
+    let ask = |body: Value| {
+        let request = Request::post("/v1/explain", &body.to_string()).bearer(&viewer);
+        request.tcp(world.console)
+    };
+    let sql = "insert into t values (1)";
+    let asked = ask(json!({"groups": ["analysts"], "target": "orders", "sql": sql}));
+    let arguments = [
+        "explain", "--json", "--groups", "analysts", "--target", "orders", sql,
+    ];
+    let printed: Value = serde_json::from_str(&world.place.text(&arguments)).unwrap();
+    assert_eq!(asked.json(), printed);
+    assert_eq!(printed["decision"]["verdict"], "hold");
+
+    let claims = json!({"iss": ISSUER, "sub": "x", "groups": ["analysts"]});
+    let mapped = ask(json!({"claims": claims, "target": "orders", "sql": sql})).json();
+    assert_eq!(mapped["principal"]["groups"], json!(["corp:analysts"]));
+    for wrong in [
+        json!({"claims": claims, "groups": ["a"], "target": "orders", "sql": sql}),
+        json!({"claims": {"iss": "https://other"}, "target": "orders", "sql": sql}),
+        json!({"target": "orders", "sql": sql, "from": "nowhere"}),
+        json!({"target": "orders"}),
+        json!({"target": "orders", "sql": sql, "colour": "red"}),
+    ] {
+        assert_eq!(ask(wrong.clone()).status, 422, "{wrong}");
+    }
+}
+
+#[test]
+fn the_policy_and_targets_in_force_are_shown_without_accounts() {
+    let world = World::new();
+    let viewer = world.token(&["staff"]);
+    let get = |path: &str| Request::get(path).bearer(&viewer).tcp(world.console).json();
+    assert_eq!(
+        get("/v1/targets"),
+        json!([{
+            "name": "orders", "protocol": "postgres", "addresses": ["127.0.0.1:1"],
+            "database": "orders", "databases": [],
+        }])
+    );
+    let policy = get("/v1/policy");
+    assert_eq!(policy["generation"], 1);
+    assert_eq!(
+        policy["rules"],
+        json!([
+            {
+                "name": "writes-wait", "action": "hold", "message": null, "shadow": false,
+                "groups": ["analysts"], "except_groups": [], "targets": ["orders"],
+                "conditional": false, "classes": ["insert"], "narrowed_by": [],
+                "approvers": ["corp:oncall"], "approvals": 1, "expires_seconds": 600,
+            },
+            {
+                "name": "analysts-read", "action": "allow", "message": null, "shadow": false,
+                "groups": ["analysts"], "except_groups": [], "targets": ["orders"],
+                "conditional": false, "classes": policy["rules"][1]["classes"], "narrowed_by": [],
+                "approvers": [], "approvals": null, "expires_seconds": null,
+            },
+        ])
+    );
+    assert!(
+        policy["rules"][1]["classes"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("select"))
+    );
+}
+
+#[test]
+fn what_runs_is_listed_over_all_shards() {
+    let server = orders_server();
+    let appliance = Appliance::start(&Setup::for_server(&server));
+    let socket = appliance.directory().join("run/admin.sock");
+    let live = || Request::get("/v1/sessions/live").unix(&socket).json();
+    assert_eq!(live(), json!({"sessions": [], "silent_shards": []}));
+
+    let began = now();
+    let mut busy = appliance.login("busy", "analysts");
+    let mut idle = appliance.login("idle", "readers");
+    idle.query("select 1");
+    idle.query("select 2");
+    busy.send('Q', &terminated("select pg_sleep(60)"));
+    let of = |name: &str| {
+        let sessions = live()["sessions"].clone();
+        let mut sessions = sessions.as_array().unwrap().clone().into_iter();
+        sessions.find(|session| session["subject"] == name).unwrap()
+    };
+    wait_until("the statement runs", || of("busy")["state"] == "running");
+    let session = of("idle");
+    assert_eq!(session["state"], "idle");
+    assert_eq!(session["statements"], 2);
+    assert_eq!(session["target"], "orders");
+    assert_eq!(session["groups"], json!(["readers"]));
+    assert!((began..=now()).contains(&session["since"].as_u64().unwrap()));
+    assert!(session["shard"].as_u64().unwrap() < 2);
+    let recorded = appliance.sessions();
+    assert!(
+        recorded
+            .iter()
+            .any(|recorded| recorded["id"] == session["id"])
+    );
+    drop(idle);
+    wait_until("the session is gone", || {
+        live()["sessions"].as_array().unwrap().len() == 1
+    });
 }

@@ -1,11 +1,12 @@
 //! One HTTP/1.1 exchange over a socket that is closed afterwards.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::wire::PATIENCE;
 
@@ -60,6 +61,11 @@ impl Request {
         self
     }
 
+    pub fn body(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.body);
+        self
+    }
+
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
@@ -91,6 +97,28 @@ impl Request {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         self.over(stream)
+    }
+
+    /// The same from an address of this machine's loopback network, and only the head of the answer.
+    pub fn status_from(&self, from: [u8; 4], address: SocketAddr) -> u16 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from((from, 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.status_over(stream)
+    }
+
+    /// The status alone, of an answer that may go on for ever.
+    pub fn status_over(&self, mut stream: impl Read + Write) -> u16 {
+        stream.write_all(self.text().as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1);
+        status
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("{line:?}"))
     }
 
     pub fn over(&self, mut stream: impl Read + Write) -> Answer {

@@ -182,3 +182,37 @@ pub(super) async fn no_such_method(caller: Caller) -> Response {
     let refusal = refused(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
     caller.known_or(refusal)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What each route answers to each kind of caller; the end-to-end tests ask.
+    const EXPECTED: &str = include_str!("../../../tests/it/access.txt");
+
+    #[test]
+    fn what_each_route_answers_to_each_caller_is_written_down() {
+        let lines = EXPECTED.lines().filter(|line| line.contains('|'));
+        let mut written: Vec<(String, String)> = lines
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                Some((words.next()?.to_owned(), words.next()?.to_owned()))
+            })
+            .collect();
+        assert_eq!(written.remove(0).0, "method");
+        let lines = written.len();
+        let written: BTreeSet<_> = written.into_iter().collect();
+        assert_eq!(lines, written.len(), "a route is there twice");
+        let routes: BTreeSet<_> = table()
+            .iter()
+            .map(|route| {
+                let method = serde_json::to_value(&route.method).unwrap();
+                let method = method.as_str().unwrap().to_uppercase();
+                (method, route.path.to_owned())
+            })
+            .collect();
+        assert_eq!(written, routes);
+    }
+}
