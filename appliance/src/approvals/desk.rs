@@ -17,17 +17,13 @@ use super::request::{HoldRequest, HoldingRule, RequestId};
 use super::shown::{Audience, Shown};
 use super::store::{Filter, Store, StoreError};
 use super::waiting::{Chair, Outcome, Sitting};
+use crate::archive::{Action, Actor, Trail, TrailError, Verb};
 use crate::config::Snapshot;
 use crate::identity::BuiltinIssuer;
 use crate::telemetry::chain;
 
 /// How often what is too old is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
-
-const LIMITS: Limits = Limits {
-    open: 256,
-    open_per_requester: 8,
-};
 
 /// What of the configuration in force counts here.
 #[derive(Debug, Clone)]
@@ -66,6 +62,8 @@ pub enum AnswerError {
     NotCounted(#[from] NotCounted),
     #[error("the answer cannot be kept, so that it does not count")]
     NotKept(#[source] StoreError),
+    #[error("the answer cannot be written to the trail, so that it does not count")]
+    NotInTrail(#[source] TrailError),
     #[error("approvals are not available")]
     Unavailable,
 }
@@ -76,6 +74,8 @@ pub struct News {
     pub kind: NewsKind,
     /// As others than the approver see it.
     pub shown: Arc<Shown>,
+    /// Where a person decides about it, in a browser.
+    pub link: Option<String>,
 }
 
 /// What happened.
@@ -92,6 +92,7 @@ pub struct Desk {
     register: Register<RequestId>,
     papers: BTreeMap<RequestId, Paper>,
     store: Box<dyn Store>,
+    trail: Trail,
     /// How requests ended that the store did not take; no more than were open at once.
     unkept: Vec<Shown>,
     news: Vec<News>,
@@ -110,7 +111,13 @@ struct Paper {
 
 impl Panel {
     /// As the configuration says.
-    pub(crate) fn of(snapshot: &Snapshot, builtin: Option<&BuiltinIssuer>) -> Self {
+    ///
+    /// `listening` is where the console is served, for a configuration that names no other place.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        builtin: Option<&BuiltinIssuer>,
+        listening: Option<&str>,
+    ) -> Self {
         let builtin_issuer = builtin.map(|issuer| issuer.name().to_owned());
         let issuers = snapshot.authenticators.issuers().iter();
         let people = issuers
@@ -120,12 +127,15 @@ impl Panel {
                 groups: issuer.mapping.group_map.values().cloned().collect(),
             });
         Self {
-            limits: LIMITS,
+            limits: snapshot.approvals.limits,
             policy: snapshot.policy.version(),
             people: people.collect(),
             builtin_issuer,
-            console: None,
-            kept: Duration::from_secs(90 * 24 * 3600),
+            console: match &snapshot.console_url {
+                Some(url) => Some(url.origin()),
+                None => listening.map(str::to_owned),
+            },
+            kept: snapshot.approvals.kept,
         }
     }
 }
@@ -157,6 +167,7 @@ impl Desk {
     pub fn open(
         panel: Panel,
         mut store: Box<dyn Store>,
+        trail: Trail,
         now: Duration,
     ) -> Result<Self, StoreError> {
         let refused = store.restart(now)?;
@@ -167,6 +178,7 @@ impl Desk {
             register: Register::new(panel.limits),
             papers: BTreeMap::new(),
             store,
+            trail,
             unkept: Vec::new(),
             news: Vec::new(),
             panel,
@@ -260,6 +272,11 @@ impl Desk {
     ) -> Result<Progress, AnswerError> {
         let before = self.register.clone();
         let progress = self.register.approve(id, voter, now)?;
+        let action = Action::new(person(voter), Verb::RequestApproved, id.to_string());
+        if let Err(error) = self.trail.record(&action) {
+            self.register = before;
+            return Err(AnswerError::NotInTrail(error));
+        }
         // Nobody is told of an approval that a power failure could take back.
         if let Err(error) = self.keep(id) {
             tracing::error!(request = %id, error = chain(&error), "an approval is not kept");
@@ -279,9 +296,14 @@ impl Desk {
         voter: &Principal,
         reason: &str,
         now: Duration,
-    ) -> Result<Progress, NotCounted> {
+    ) -> Result<Progress, AnswerError> {
         let request = self.register.get(id).ok_or(NotCounted::NotOpen)?;
         request.may_decide(voter)?;
+        let action = Action::new(person(voter), Verb::RequestDenied, id.to_string());
+        // A refusal counts, also when the disk is full.
+        if let Err(error) = self.trail.record(&action.with("reason", reason)) {
+            tracing::error!(request = %id, error = chain(&error), "a denial is not in the trail");
+        }
         let outcome = Outcome::Denied {
             by: Approver::of(voter),
             reason: reason.to_owned(),
@@ -292,7 +314,7 @@ impl Desk {
         if denied {
             Ok(Progress::Denied)
         } else {
-            Err(NotCounted::NotOpen)
+            Err(NotCounted::NotOpen.into())
         }
     }
 
@@ -424,10 +446,13 @@ impl Desk {
     fn announce(&self, id: RequestId) {
         let chair = self.papers.get(&id).and_then(|paper| paper.chair.as_ref());
         if let (Some(chair), Some(request)) = (chair, self.register.get(id)) {
-            let console = self.panel.console.as_deref();
-            let link = console.map(|console| format!("{console}/approvals/{id}"));
-            chair.asked(id, link, request.question().expires);
+            chair.asked(id, self.link(id), request.question().expires);
         }
+    }
+
+    fn link(&self, id: RequestId) -> Option<String> {
+        let console = self.panel.console.as_deref()?;
+        Some(format!("{console}/approvals/{id}"))
     }
 
     /// Tells whoever waits that it is approved.
@@ -495,6 +520,7 @@ impl Desk {
         self.news.push(News {
             kind: NewsKind::Over,
             shown: Arc::new(shown.clone()),
+            link: self.link(id),
         });
         if let Err(error) = self.store.keep(&shown) {
             tracing::error!(request = %id, error = chain(&error), "how a request ended is not kept");
@@ -516,8 +542,8 @@ impl Desk {
 
     fn tell(&mut self, kind: NewsKind, id: RequestId) {
         if let Some(shown) = self.shown(id, Audience::Others) {
-            let shown = Arc::new(shown);
-            self.news.push(News { kind, shown });
+            let (shown, link) = (Arc::new(shown), self.link(id));
+            self.news.push(News { kind, shown, link });
         }
     }
 
@@ -540,6 +566,14 @@ impl Paper {
         Shown::of(
             id, &self.held, request, asked, finished, is_awaited, audience,
         )
+    }
+}
+
+fn person(voter: &Principal) -> Actor {
+    Actor::Person {
+        issuer: voter.issuer.clone(),
+        subject: voter.subject.clone(),
+        name: voter.name.clone(),
     }
 }
 

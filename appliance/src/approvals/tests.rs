@@ -12,6 +12,7 @@ use policy::{Actor, Known, Policy, Principal, Proof, Source, Target, Version};
 use super::desk::Desk;
 use super::waiting::ToDesk;
 use super::*;
+use crate::archive::{Trail, entries};
 use crate::control::{DATABASE, Database};
 use crate::recorder::SessionId;
 
@@ -108,7 +109,8 @@ struct World {
     approvals: Approvals,
     inbox: Inbox,
     now: Duration,
-    _directory: Option<tempfile::TempDir>,
+    trail: tempfile::TempDir,
+    _store: Option<tempfile::TempDir>,
 }
 
 fn store_at(directory: &Path) -> Box<SqliteStore> {
@@ -119,21 +121,22 @@ fn store_at(directory: &Path) -> Box<SqliteStore> {
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let world = Self::over(store_at(directory.path()));
-        Self {
-            _directory: Some(directory),
-            ..world
-        }
+        let mut world = Self::over(store_at(directory.path()));
+        world._store = Some(directory);
+        world
     }
 
     fn over(store: Box<dyn Store>) -> Self {
         let (approvals, inbox) = channel();
+        let directory = tempfile::tempdir().unwrap();
+        let trail = Trail::open(directory.path()).unwrap();
         Self {
-            desk: Desk::open(panel(), store, NOW).unwrap(),
+            desk: Desk::open(panel(), store, trail, NOW).unwrap(),
             approvals,
             inbox,
             now: NOW,
-            _directory: None,
+            trail: directory,
+            _store: None,
         }
     }
 
@@ -860,7 +863,7 @@ fn which_token_session_or_estimate_it_was_is_no_part_of_the_digest() {
 /// order, what one side believes is what the other side does.
 #[test]
 fn an_approval_and_a_departure_at_the_same_moment_agree() {
-    for round in 0..2000 {
+    for round in 0..500 {
         let mut world = World::over(Box::<Forgetful>::default());
         let (id, mut waiting) = world.asked(held());
         let ran = std::thread::scope(|scope| {
@@ -982,6 +985,33 @@ fn what_does_not_read_as_it_is_is_marked() {
     assert!(shown.is_deceptive());
     let text = &shown.commands[0].text;
     assert_eq!(text.readable(), "select '\\xff' from p{U+0430, not a}y");
+}
+
+#[test]
+fn every_answer_that_counts_is_in_the_trail() {
+    let mut world = World::new();
+    let (approved, _waiting) = world.asked(held());
+    world.approve(approved, &principal("bob", &["dev"]));
+    world.approve(approved, &oncall("ada"));
+    let (denied, _waiting) = world.asked(held());
+    let deny = Answer::Deny {
+        reason: "not on a Friday".to_owned(),
+    };
+    world.answer(denied, &oncall("eve"), &deny);
+    let entries = entries(world.trail.path(), 0).unwrap();
+    let entries = serde_json::to_string(&entries).unwrap();
+    assert!(!entries.contains("bob"), "{entries}");
+    for expected in [
+        "request-approved",
+        &approved.to_string(),
+        "ada",
+        "request-denied",
+        &denied.to_string(),
+        "eve",
+        "not on a Friday",
+    ] {
+        assert!(entries.contains(expected), "{expected} in {entries}");
+    }
 }
 
 #[test]

@@ -101,11 +101,6 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let revocations = Arc::new(Revocations::open(revocations, now)?);
     let clients = Arc::new(TokenClients::open(&database)?);
 
-    // What was held in another life never runs.
-    let requests = Box::new(SqliteStore::new(&database)?);
-    let panel = Panel::of(&snapshot, builtin_issuer.as_deref());
-    let desk = Desk::open(panel, requests, runtime::unix_time())?;
-
     // What a run before left behind is safe on disk before anything new is accepted.
     let journal = JournalThread::start(startup.recording.clone())?;
     let recovered = journal.recovered();
@@ -120,6 +115,15 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let trail = Trail::open(&startup.recording.archive_directory).map_err(TrailError::from)?;
     let version = env!("CARGO_PKG_VERSION");
     trail.record(&Action::new(Actor::Appliance, Verb::Started, version))?;
+
+    // What was held in another life never runs.
+    let requests = Box::new(SqliteStore::new(&database)?);
+    let panel = Panel::of(
+        &snapshot,
+        builtin_issuer.as_deref(),
+        console_address.as_deref(),
+    );
+    let desk = Desk::open(panel, requests, trail.clone(), runtime::unix_time())?;
 
     let shards = match startup.shards {
         Some(shards) => shards.get(),

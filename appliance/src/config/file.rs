@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) builtin_issuer: Builtin,
     pub(super) issuer: Vec<Issuer>,
     pub(super) target: Vec<Target>,
+    pub(super) webhook: Vec<Webhook>,
     pub(super) log: Log,
 }
 
@@ -121,6 +122,17 @@ pub(super) struct Session {
 pub(super) struct Approvals {
     pub(super) in_transaction: Option<Text>,
     pub(super) notice_interval: Option<Text>,
+    pub(super) open: Option<Spanned<u64>>,
+    pub(super) open_per_principal: Option<Spanned<u64>>,
+    pub(super) kept: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub(super) url: Text,
+    pub(super) secret: Text,
+    pub(super) form: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

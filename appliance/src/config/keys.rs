@@ -219,6 +219,16 @@ keys! {
         Kind::Duration { min_ms: SECOND, max_ms: 3600 * SECOND }, Value("15s"), Reload, "\"15s\"",
         "How often a client is told that its command still waits for approval. It keeps connections \
          alive that are closed when they are silent.";
+    APPROVALS_OPEN: "approvals.open", Kind::Count { min: 1, max: 1000 }, Value("256"), Reload,
+        "256",
+        "Requests for approval that may be open at once. What a rule holds beyond that is refused.";
+    APPROVALS_OPEN_PER_PRINCIPAL: "approvals.open_per_principal",
+        Kind::Count { min: 1, max: 1000 }, Value("8"), Reload, "8",
+        "The same for one principal.";
+    APPROVALS_KEPT: "approvals.kept",
+        Kind::Duration { min_ms: 3600 * SECOND, max_ms: 3660 * DAY }, Value("90d"), Reload,
+        "\"90d\"",
+        "How long requests that are over are kept, with who decided about them.";
 
     DRAIN_DEADLINE: "drain.deadline", Kind::Duration { min_ms: 0, max_ms: DAY }, Value("30s"),
         Reload, "\"30s\"",
@@ -403,6 +413,19 @@ keys! {
     TARGET_POOL_IDLE: "target[].pool.idle",
         Kind::Duration { min_ms: SECOND, max_ms: 366 * DAY }, Value("10m"), Reload, "\"10m\"",
         "Time unused after which a connection beyond `warm` is closed.";
+
+    WEBHOOK_URL: "webhook[].url", Kind::Text, Required, Reload,
+        "\"credential:slack-webhook\"",
+        "Where it is: a URL, or `credential:NAME`, `file:PATH` or `env:NAME` where the URL is a \
+         secret, as those of chats are. `https://`, or `http://` on this machine.";
+    WEBHOOK_SECRET: "webhook[].secret", Kind::Secret, Required, Reload,
+        "\"credential:webhook-secret\"",
+        "Signs what it is sent ([approvals.md](approvals.md)), so that the receiver knows that it is \
+         from here.";
+    WEBHOOK_FORM: "webhook[].form", Kind::Choice(&["slack", "json"]), Value("slack"), Reload,
+        "\"json\"",
+        "`slack`: a text for people, as Slack and compatible chats take it. `json`: the event and \
+         the request as well.";
 
     LOG_FORMAT: "log.format", Kind::Choice(&["text", "json"]), Value("text"), Restart, "\"json\"",
         "How log lines look on standard error.";

@@ -17,6 +17,7 @@ mod mask_key;
 mod secret;
 mod state;
 mod values;
+mod webhook;
 
 pub use console_url::{ConsoleUrl, ConsoleUrlError};
 pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
@@ -29,3 +30,4 @@ pub use snapshot::{
     LogSettings, SessionSettings, Snapshot, Startup, Targets,
 };
 pub use state::{Audience, StateDirectory, StateError, Writing};
+pub use webhook::{WebhookError, WebhookForm, WebhookSettings};

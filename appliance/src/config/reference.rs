@@ -129,6 +129,10 @@ fn about(section: &str) -> Option<&'static str> {
         "builtin_issuer" => Some("The issuer of `sallyport token issue`."),
         "issuer[]" => Some("Issuers whose tokens are accepted, one table for each."),
         "target[]" => Some("Where agents may be let to, one table for each target."),
+        "webhook[]" => Some(
+            "Who is told about requests for approval, one table for each. It only tells: nothing \
+             that a webhook answers grants anything.",
+        ),
         "target[].pool" => Some("Connections to the target above, per shard."),
         _ => None,
     }

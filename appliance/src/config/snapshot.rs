@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use super::console_url::ConsoleUrl;
 use super::mask_key::MaskKey;
 use super::state::StateDirectory;
+use super::webhook::WebhookSettings;
 use crate::control::Roles;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
@@ -45,6 +46,7 @@ pub struct Snapshot {
     /// As at start: listeners change with a restart only.
     pub listeners: Vec<ListenerSettings>,
     pub approvals: ApprovalSettings,
+    pub webhooks: Vec<Arc<WebhookSettings>>,
     /// From the order to stop until the last connection is closed.
     pub drain_deadline: Duration,
 }
@@ -84,6 +86,9 @@ pub struct ApprovalSettings {
     pub in_transaction: Duration,
     /// Between two notices that it still waits.
     pub notice_interval: Duration,
+    pub limits: policy::approval::Limits,
+    /// How long what is over is kept.
+    pub kept: Duration,
 }
 
 /// One place where clients connect.

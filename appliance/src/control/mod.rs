@@ -25,6 +25,7 @@ mod server;
 mod site;
 mod socket;
 mod trail;
+mod webhooks;
 
 pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{

@@ -22,7 +22,7 @@ use super::rates::Rates;
 use super::revocations::Revocations;
 use super::server::Closing;
 use super::socket::AdminSocket;
-use super::{api, server, site, trail};
+use super::{api, server, site, trail, webhooks};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::archive::{Action, Actor, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
@@ -76,7 +76,11 @@ pub struct Plane {
 impl Plane {
     /// What approvals go by.
     fn panel(&self) -> Panel {
-        Panel::of(&self.snapshot.load(), self.builtin_issuer.as_deref())
+        Panel::of(
+            &self.snapshot.load(),
+            self.builtin_issuer.as_deref(),
+            self.console_address.as_deref(),
+        )
     }
 }
 
@@ -193,6 +197,7 @@ async fn serve(
         rates: Arc::new(Rates::new()),
     };
     tokio::spawn(console::attend(shared.clone()));
+    tokio::spawn(webhooks::attend(broker.follow(), plane.snapshot.clone()));
     if let Some(console) = plane.console.take() {
         let router = api::router(site::pages(), site::open(), shared.clone());
         let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());

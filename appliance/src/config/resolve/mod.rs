@@ -30,11 +30,13 @@ use super::file::{self, File, Listener, ListenerTable, span_of};
 use super::keys;
 use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
+use super::secret::Secret;
 use super::snapshot::{
     ApprovalSettings, Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings,
     SessionSettings, Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
+use super::webhook::{WebhookForm, WebhookSettings};
 use crate::control::{Role, Roles};
 use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::TrustedProxies;
@@ -181,6 +183,7 @@ fn resolve(
     let session = session(&mut reader, &written);
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
     let approvals = approvals(&mut reader, &written);
+    let webhooks = webhooks(&mut reader, &written);
     let served = tls(&mut reader, &written, &startup.state, &mut warnings);
     let console_url = console_url(&mut reader, &written);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state, console_url.as_ref());
@@ -222,6 +225,7 @@ fn resolve(
         mask_key,
         listeners: startup.listeners.clone(),
         approvals,
+        webhooks,
         drain_deadline,
     };
     let builtin_issuer = issuers.builtin.map(Arc::new);
@@ -529,7 +533,40 @@ fn approvals(reader: &mut Reader<'_>, written: &File) -> ApprovalSettings {
     ApprovalSettings {
         in_transaction: reader.duration(in_transaction, &keys::APPROVALS_IN_TRANSACTION),
         notice_interval: reader.duration(notice_interval, &keys::APPROVALS_NOTICE_INTERVAL),
+        limits: policy::approval::Limits {
+            open: reader.count(written.approvals.open.as_ref(), &keys::APPROVALS_OPEN),
+            open_per_requester: reader.count(
+                written.approvals.open_per_principal.as_ref(),
+                &keys::APPROVALS_OPEN_PER_PRINCIPAL,
+            ),
+        },
+        kept: reader.duration(written.approvals.kept.as_ref(), &keys::APPROVALS_KEPT),
     }
+}
+
+fn webhooks(reader: &mut Reader<'_>, written: &File) -> Vec<Arc<WebhookSettings>> {
+    let forms = [("slack", WebhookForm::Slack), ("json", WebhookForm::Json)];
+    let mut webhooks = Vec::new();
+    for entry in &written.webhook {
+        let is_reference = ["credential:", "file:", "env:"]
+            .iter()
+            .any(|kind| entry.url.get_ref().starts_with(kind));
+        let url = if is_reference {
+            reader.secret(&entry.url)
+        } else {
+            Some(Secret::new(entry.url.get_ref().clone().into_bytes()))
+        };
+        let secret = reader.secret(&entry.secret);
+        let form = reader.choice(entry.form.as_ref(), &keys::WEBHOOK_FORM, &forms);
+        let (Some(url), Some(secret), Some(form)) = (url, secret, form) else {
+            continue;
+        };
+        match WebhookSettings::new(url, secret, form) {
+            Ok(settings) => webhooks.push(Arc::new(settings)),
+            Err(error) => reader.error(entry.url.span(), &error),
+        }
+    }
+    webhooks
 }
 
 fn check_roles(reader: &mut Reader<'_>, written: &File) {

@@ -211,6 +211,13 @@ fn every_setting_changes_what_it_names() {
         [approvals]
         in_transaction = "5s"
         notice_interval = "1m"
+        open = 20
+        open_per_principal = 2
+        kept = "7d"
+        [[webhook]]
+        url = "http://127.0.0.1:9/hook"
+        secret = "env:PGSECRET"
+        form = "json"
         [drain]
         deadline = "1s"
         [recording]
@@ -288,6 +295,20 @@ fn every_setting_changes_what_it_names() {
     assert_eq!(snapshot.session, session);
     assert_eq!(snapshot.approvals.in_transaction, Duration::from_secs(5));
     assert_eq!(snapshot.approvals.notice_interval, Duration::from_secs(60));
+    assert_eq!(
+        snapshot.approvals.limits,
+        policy::approval::Limits {
+            open: 20,
+            open_per_requester: 2,
+        }
+    );
+    assert_eq!(snapshot.approvals.kept, Duration::from_secs(7 * 86_400));
+    let [webhook] = snapshot.webhooks.as_slice() else {
+        panic!("one webhook");
+    };
+    assert_eq!(webhook.url().unwrap().as_str(), "http://127.0.0.1:9/hook");
+    assert_eq!(webhook.secret.expose(), b"from-env");
+    assert_eq!(webhook.form, WebhookForm::Json);
     assert_eq!(snapshot.drain_deadline, Duration::from_secs(1));
     let recording = &loaded.startup.recording;
     assert_eq!(recording.journal_directory, Path::new("/rec/journal"));

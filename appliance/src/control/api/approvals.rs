@@ -200,7 +200,7 @@ fn events(
     BroadcastStream::new(news).map(|news| {
         let event = sse::Event::default();
         Ok(match news {
-            Ok(News { kind, shown }) => {
+            Ok(News { kind, shown, .. }) => {
                 let named = sse::Event::default().event(kind.name());
                 // Nothing in it has no form in JSON.
                 named.json_data(&*shown).unwrap_or(event)
@@ -248,7 +248,9 @@ fn status(error: &AnswerError) -> StatusCode {
             | NotCounted::Delegated
             | NotCounted::NotAnApprover { .. } => StatusCode::FORBIDDEN,
         },
-        AnswerError::NotKept(_) | AnswerError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        AnswerError::NotKept(_) | AnswerError::NotInTrail(_) | AnswerError::Unavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

@@ -22,10 +22,10 @@ use futures_util::stream::FuturesUnordered;
 use runtime::{Published, Receiver, ReplySender};
 use tokio::time::Instant;
 
-pub(super) use self::fetch::client;
+pub(super) use self::fetch::{FetchError, client};
 
 use self::cache::Kept;
-use self::fetch::{FetchError, Fetched, fetch};
+use self::fetch::{Fetched, fetch};
 use crate::config::{Snapshot, StateDirectory};
 use crate::identity::remote::{Known, RefreshWanted};
 use crate::identity::{Authenticators, KeySet, RemoteKeys, RemoteSource, SourceId};
