@@ -56,7 +56,6 @@ impl Hash {
         hex(&self.0)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "verifying reads them"))]
     pub(super) fn from_hex(text: &str) -> Option<Self> {
         from_hex(text)
             .and_then(|bytes| bytes.try_into().ok())
@@ -104,6 +103,7 @@ pub(super) struct ChainedFile {
     /// Bytes of whole lines; what a failed write left behind them is overwritten by the next.
     length: u64,
     tip: Tip,
+    last_line: Option<Vec<u8>>,
 }
 
 impl ChainedFile {
@@ -133,8 +133,10 @@ impl ChainedFile {
         let mut lines = Lines::open(path)?;
         let mut tip = Tip::default();
         let mut length = 0;
+        let mut last = Vec::new();
         while let Some(line) = lines.next_line()? {
             tip = tip.after(line);
+            last = line.to_vec();
             length = lines.offset();
         }
         file.set_len(length)
@@ -145,11 +147,17 @@ impl ChainedFile {
             file,
             length,
             tip,
+            last_line: (tip.count > 0).then_some(last),
         })
     }
 
     pub(super) fn tip(&self) -> Tip {
         self.tip
+    }
+
+    /// The last line that was there when it was opened.
+    pub(super) fn last_line(&self) -> Option<&[u8]> {
+        self.last_line.as_deref()
     }
 
     /// Appends a line, and returns when it is durable.
@@ -197,6 +205,12 @@ impl Lines {
             line: Vec::new(),
             offset: 0,
         })
+    }
+
+    /// Whether something stands behind the last whole line.
+    pub(super) fn is_cut_off(&self) -> Result<bool, ChainedError> {
+        let metadata = fs::metadata(&self.path).map_err(ChainedError::at("measure", &self.path))?;
+        Ok(metadata.len() > self.offset)
     }
 
     /// Behind the line that was read last.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::bell::Bell;
 use super::chained::{ChainedError, ChainedFile, Lines, Tip};
 
 /// Name of the file in the archive.
@@ -156,7 +157,10 @@ pub enum TrailError {
 
 /// The trail of this process. Any thread but a shard: writing goes to the disk.
 #[derive(Clone)]
-pub struct Trail(Arc<Mutex<ChainedFile>>);
+pub struct Trail {
+    file: Arc<Mutex<ChainedFile>>,
+    bell: Bell,
+}
 
 impl Trail {
     /// Opens the trail of an archive, or begins it.
@@ -164,8 +168,19 @@ impl Trail {
     /// # Errors
     /// When the file cannot be made or read.
     pub fn open(archive_directory: &Path) -> Result<Self, ChainedError> {
+        Self::open_with(archive_directory, Bell::new())
+    }
+
+    /// The same, with an archivist that hears of each action by `bell`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(archive_directory: &Path, bell: Bell) -> Result<Self, ChainedError> {
         let file = ChainedFile::open(&archive_directory.join(FILE))?;
-        Ok(Self(Arc::new(Mutex::new(file))))
+        Ok(Self {
+            file: Arc::new(Mutex::new(file)),
+            bell,
+        })
     }
 
     /// Writes an action down; it is durable when this returns. Blocks for a write to the disk.
@@ -173,7 +188,7 @@ impl Trail {
     /// # Errors
     /// When it is not durable. The action must not happen then.
     pub fn record(&self, action: &Action) -> Result<(), TrailError> {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Tip { count, hash } = file.tip();
         let details = action.details.iter().take(DETAILS_MAX);
         let entry = Entry {
@@ -190,13 +205,29 @@ impl Trail {
         // Texts and numbers: nothing in it can fail to become JSON.
         let line = serde_json::to_string(&entry).unwrap_or_default();
         file.append(&line)?;
+        drop(file);
+        self.bell.ring();
         Ok(())
     }
 
     /// How far the trail reaches.
-    #[cfg_attr(not(test), expect(dead_code, reason = "heads sign it"))]
     pub(super) fn tip(&self) -> Tip {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).tip()
+        self.file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tip()
+    }
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Operator { uid } => write!(f, "uid {uid}"),
+            Self::Person { subject, name, .. } if name.is_empty() => f.write_str(subject),
+            Self::Person { name, .. } => f.write_str(name),
+            Self::Appliance => f.write_str("the appliance"),
+            Self::Nobody => f.write_str("nobody"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod asker;
+mod audit;
 mod check;
 mod explain;
 mod policy;
@@ -103,6 +104,9 @@ enum Command {
     Sessions(sessions::Sessions),
     /// Show a recorded session, each command and its response
     Replay(sessions::Replay),
+    /// Prove what was recorded, and keep it
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
     /// Show how the running appliance does, again and again
@@ -126,6 +130,8 @@ enum Failure {
     Recordings(#[from] RecordingsError),
     #[error("cannot read {}", path.display())]
     Input { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -159,6 +165,7 @@ pub fn run(
         Command::Token(token) => token.run(&environment),
         Command::Revoke(revoke) => revoke.run(&environment),
         Command::Approvals(command) => command.run(&environment),
+        Command::Audit(audit) => audit.run(&environment),
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
@@ -226,6 +233,7 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
         | Failure::Input { .. }
+        | Failure::Audit(_)
         | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
             ExitCode::FAILURE
@@ -260,6 +268,21 @@ fn time(unix_seconds: u64) -> String {
         }
         _ => unix_seconds.to_string(),
     }
+}
+
+/// A moment as people write it, in microseconds since 1970: a time, or how long ago it was.
+fn moment(text: &str) -> Result<u64, String> {
+    let micros = |since: std::time::Duration| u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(micros(runtime::unix_time().saturating_sub(ago)));
+    }
+    humantime::parse_rfc3339_weak(text)
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map(micros)
+        .ok_or_else(|| {
+            "expected a time such as 2026-11-26T08:00:00Z, or a duration such as 24h".to_owned()
+        })
 }
 
 fn client(environment: &Environment) -> Result<AdminClient, Failure> {

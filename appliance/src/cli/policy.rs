@@ -100,7 +100,7 @@ impl PolicyReplay {
         }
         let mut comparison = Comparison::new(candidate);
         for session in &sessions {
-            let replay = Replay::open(&catalogue, &recordings.journal_directory, session.session)
+            let replay = Replay::open(&catalogue, &recordings, session.session)
                 .map_err(PolicyReplayError::from)?;
             comparison
                 .compare(session, replay)

@@ -9,7 +9,9 @@ use runtime::{Published, ShardId, ShardsConfig};
 
 use super::{Failure, warn};
 use crate::approvals::{self, Desk, Panel, SqliteStore};
-use crate::archive::{Action, Actor, Trail, TrailError, Verb};
+use crate::archive::{
+    Action, Actor, Archive, Archivist, Bell, HoldError, Holds, Trail, TrailError, Verb,
+};
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{
@@ -45,6 +47,10 @@ pub(super) enum ServeError {
     Database(#[from] control::DatabaseError),
     #[error("the revocations cannot be read")]
     Revocations(#[from] crate::revocation::StoreError),
+    #[error("the legal holds cannot be read")]
+    Holds(#[from] HoldError),
+    #[error("the archivist cannot be started")]
+    Archivist(#[source] std::io::Error),
     #[error("the trail cannot be written")]
     Trail(#[from] TrailError),
     #[error(transparent)]
@@ -82,6 +88,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         snapshot,
         startup,
         builtin_issuer,
+        archive_keys,
         certificate_fingerprint,
         ..
     } = loaded;
@@ -101,8 +108,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let revocations = Arc::new(Revocations::open(revocations, now)?);
     let clients = Arc::new(TokenClients::open(&database)?);
 
+    let bell = Bell::new();
     // What a run before left behind is safe on disk before anything new is accepted.
-    let journal = JournalThread::start(startup.recording.clone())?;
+    let journal = JournalThread::start_with(startup.recording.clone(), bell.clone())?;
     let recovered = journal.recovered();
     if recovered.records > 0 || recovered.damaged_bytes > 0 {
         tracing::warn!(
@@ -112,7 +120,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         );
     }
 
-    let trail = Trail::open(&startup.recording.archive_directory).map_err(TrailError::from)?;
+    let trail = Trail::open_with(&startup.recording.archive_directory, bell.clone())
+        .map_err(TrailError::from)?;
     let version = env!("CARGO_PKG_VERSION");
     trail.record(&Action::new(Actor::Appliance, Verb::Started, version))?;
 
@@ -124,6 +133,18 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         console_address.as_deref(),
     );
     let desk = Desk::open(panel, requests, trail.clone(), runtime::unix_time())?;
+
+    let holds = Holds::open(&startup.recording.archive_directory)?;
+    let archive = Archive {
+        recording: startup.recording.clone(),
+        settings: startup.archive.clone(),
+        keys: archive_keys,
+        trail: trail.clone(),
+        holds: holds.clone(),
+        journal: journal.handle().clone(),
+        announce: Box::new(|_| {}),
+    };
+    let archivist = Archivist::start(archive, bell).map_err(ServeError::Archivist)?;
 
     let shards = match startup.shards {
         Some(shards) => shards.get(),
@@ -153,6 +174,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         revocations: Arc::clone(&revocations),
         trail: trail.clone(),
         clients,
+        holds,
+        archivist: archivist.handle().clone(),
     };
     let asked = FromShards {
         approvals: (desk, inbox),
@@ -181,7 +204,11 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     control.stop();
     // What ended is on record even where the trail is not writable any more.
     let stopped = trail.record(&Action::new(Actor::Appliance, Verb::Stopped, version));
-    journal.stop()?;
+    let flushed = journal.stop();
+    if !archivist.stop() {
+        tracing::warn!("not everything that was recorded is sealed; the next start goes on");
+    }
+    flushed?;
     ended.and_then(|()| Ok(stopped?))
 }
 

@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) drain: Drain,
     pub(super) recording: Recording,
     pub(super) console: Console,
+    pub(super) archive: Archive,
     pub(super) roles: Roles,
     pub(super) builtin_issuer: Builtin,
     pub(super) issuer: Vec<Issuer>,
@@ -161,6 +162,16 @@ pub(super) struct Roles {
     pub(super) viewer: Vec<Text>,
     pub(super) approver: Vec<Text>,
     pub(super) admin: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Archive {
+    pub(super) head_interval: Option<Text>,
+    pub(super) signing_key: Option<Text>,
+    pub(super) previous_signing_key: Option<Text>,
+    pub(super) keep: Option<Text>,
+    pub(super) keep_bytes: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

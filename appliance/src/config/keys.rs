@@ -266,6 +266,27 @@ keys! {
         "Groups whose members see that too, and may revoke, end sessions and reload. They do not \
          approve. Tokens of the built-in issuer give no role, whatever groups they carry.";
 
+    ARCHIVE_HEAD_INTERVAL: "archive.head_interval",
+        Kind::Duration { min_ms: 100, max_ms: DAY }, Value("1m"), Restart, "\"1m\"",
+        "How long what was recorded may wait until it is sealed and a signed head says so. While \
+         nothing is recorded there is no head.";
+    ARCHIVE_SIGNING_KEY: "archive.signing_key", Kind::Secret,
+        Described("a key of its own, made on first start in the state directory"), Restart,
+        "\"credential:archive-key\"",
+        "Ed25519 private key in PKCS#8 PEM that signs heads (`openssl genpkey -algorithm ed25519`). \
+         A key on the disk that holds the recordings proves less than one that is not.";
+    ARCHIVE_PREVIOUS_SIGNING_KEY: "archive.previous_signing_key", Kind::Secret,
+        Described("none"), Restart, "\"credential:archive-key-2025\"",
+        "The signing key before this one. It signs one more head, which introduces the new one; then \
+         it can go. The appliance's own key needs no mention.";
+    ARCHIVE_KEEP: "archive.keep", Kind::Duration { min_ms: 0, max_ms: 36600 * DAY },
+        Value("0s"), Restart, "\"90d\"",
+        "Sealed sessions whose last record is older are removed, unless they are held. `0s`: never.";
+    ARCHIVE_KEEP_BYTES: "archive.keep_bytes", Kind::Bytes { min: 0, max: 1 << 60 },
+        Value("0B"), Restart, "\"100GiB\"",
+        "When sealed sessions are longer than this together, the oldest are removed, unless they \
+         are held. `0B`: never.";
+
     BUILTIN_ENABLED: "builtin_issuer.enabled", Kind::Switch, Value("true"), Reload, "true",
         "Whether tokens of `sallyport token issue` are made and accepted.";
     BUILTIN_TOKEN_LIFETIME_MAX: "builtin_issuer.token_lifetime_max",

@@ -16,6 +16,7 @@ use super::console_url::ConsoleUrl;
 use super::mask_key::MaskKey;
 use super::state::StateDirectory;
 use super::webhook::WebhookSettings;
+use crate::archive::{ArchiveKeys, ArchiveSettings};
 use crate::control::Roles;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
@@ -190,6 +191,7 @@ pub struct Startup {
     pub state: StateDirectory,
     pub listeners: Vec<ListenerSettings>,
     pub recording: RecordingSettings,
+    pub archive: ArchiveSettings,
     pub log: LogSettings,
 }
 
@@ -213,6 +215,8 @@ pub struct Loaded {
     pub startup: Startup,
     /// Makes tokens; the control plane's alone.
     pub builtin_issuer: Option<Arc<BuiltinIssuer>>,
+    /// Sign heads of the archive. Used at start; a reload changes nothing about them.
+    pub archive_keys: Arc<ArchiveKeys>,
     /// SHA-256 of the certificate that clients see.
     pub certificate_fingerprint: String,
     /// Mistakes that do not keep it from being used.

@@ -29,9 +29,9 @@ mod webhooks;
 
 pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{
-    ClientLine, ClientMade, ClientWanted, Health, IssuerStatus, Refused, ReloadReport,
-    RevocationKind, RevocationLine, RevocationWanted, SessionEnded, Status, TokenMade, TokenWanted,
-    Whoami, document as openapi, paths,
+    ClientLine, ClientMade, ClientWanted, Health, HoldWanted, IssuerStatus, Refused, ReloadReport,
+    RevocationKind, RevocationLine, RevocationWanted, SealedNow, SessionEnded, Status, TokenMade,
+    TokenWanted, Whoami, document as openapi, paths,
 };
 pub use client::{AdminClient, AdminError};
 pub use clients::{ClientsError, TokenClients};

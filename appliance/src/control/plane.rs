@@ -24,7 +24,7 @@ use super::server::Closing;
 use super::socket::AdminSocket;
 use super::{api, server, site, trail, webhooks};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
-use crate::archive::{Action, Actor, Trail, Verb};
+use crate::archive::{Action, Actor, ArchivistHandle, Holds, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
 use crate::identity::remote::RefreshWanted;
 use crate::identity::{BuiltinIssuer, KeyRefresh, MintedToken, RemoteKeys, TokenRequest};
@@ -71,6 +71,8 @@ pub struct Plane {
     pub trail: Trail,
     /// Of the built-in issuer.
     pub clients: Arc<TokenClients>,
+    pub holds: Holds,
+    pub archivist: ArchivistHandle,
 }
 
 impl Plane {
@@ -191,6 +193,8 @@ async fn serve(
         cookies: console.clone(),
         console,
         trail: plane.trail.clone(),
+        holds: plane.holds.clone(),
+        archivist: plane.archivist.clone(),
         revocations: Arc::clone(&plane.revocations),
         directory: plane.directory.clone(),
         clients: Arc::clone(&plane.clients),

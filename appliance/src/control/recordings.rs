@@ -199,7 +199,7 @@ fn session_in(catalogue: &Catalogue, name: &str) -> Result<SessionId, Recordings
 pub fn replay(settings: &RecordingSettings, name: &str) -> Result<Replay, RecordingsError> {
     let catalogue = Catalogue::open(&settings.catalogue)?;
     let session = session_in(&catalogue, name)?;
-    let replay = Replay::open(&catalogue, &settings.journal_directory, session)?;
+    let replay = Replay::open(&catalogue, settings, session)?;
     Ok(replay)
 }
 

@@ -390,6 +390,21 @@ fn may_be(object: &str, pattern: &Pattern) -> bool {
     divided && !object.ends_with("()")
 }
 
+/// Whether the catalogue at `path` accounts for the first `bytes` of a journal file, so that it can
+/// go. Not when it cannot be asked.
+pub(crate) fn is_indexed(path: &Path, file: &str, bytes: u64) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let indexed = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection
+            .query_row("SELECT indexed FROM files WHERE name = ?1", [file], |row| {
+                row.get(0).map(unsigned)
+            })
+            .optional()
+    });
+    matches!(indexed, Ok(Some(indexed)) if indexed >= bytes)
+}
+
 fn session_entry(row: &Row<'_>) -> Result<SessionEntry, CatalogueError> {
     let id: String = field(row, "id")?;
     let state: String = field(row, "state")?;

@@ -143,6 +143,17 @@ impl RingDrain {
         }
     }
 
+    /// Closes the file called `name`, if it is this ring's and nothing is on its way into it.
+    /// Returns how far it goes.
+    pub(super) fn close(&mut self, name: &str) -> Option<(FileHeader, u64)> {
+        let is_it = self.file.as_ref().is_some_and(|file| file.name() == name);
+        if !is_it || self.written.is_some() {
+            return None;
+        }
+        let file = self.file.take()?;
+        Some((*file.header(), file.length()))
+    }
+
     pub(super) fn set_trouble(&self, trouble: Option<JournalUnavailable>) {
         self.reader
             .set_health(trouble.map_or(0, JournalUnavailable::code));

@@ -19,13 +19,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use runtime::mapped::{FrameSeed, Frames, Placement};
+use runtime::mapped::{
+    FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Frame, FrameError, FrameSeed, Frames, Placement,
+    decode_frame,
+};
 use thiserror::Error;
 
 use super::trouble::JournalUnavailable;
+use super::writer::RECORD_FRAME_BYTES_MAX;
 
 /// How journal files are recognised in their directory.
 const EXTENSION: &str = "journal";
@@ -36,6 +41,16 @@ pub(super) const FILE_HEADER_BYTES: usize = 64;
 /// Longest journal file that is read back. Files are closed at the rotation size, and at most one
 /// ring longer than that.
 const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// Bytes that a cursor holds at a time.
+///
+/// 2 MiB: seven of the longest frames, so that little is read twice where a window ends in a
+/// frame.
+const WINDOW_BYTES: usize = 2 << 20;
+
+// A window that ends in damage is followed by one that starts up to a frame earlier; it must be
+// further on than the start of the one before.
+const _: () = assert!(WINDOW_BYTES > 2 * RECORD_FRAME_BYTES_MAX);
 
 const MAGIC: [u8; 8] = *b"SPORTJNL";
 const VERSION: u32 = 1;
@@ -74,15 +89,15 @@ impl JournalError {
 
 /// The fixed part of a journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileHeader {
+pub(crate) struct FileHeader {
     /// Identity of the ring that the frames were in; seeds their checksums.
-    pub(super) identity: [u8; 16],
+    pub(crate) identity: [u8; 16],
     /// No frame of this file has a lower position.
-    pub(super) first_position: u64,
-    pub(super) unix_micros: u64,
+    pub(crate) first_position: u64,
+    pub(crate) unix_micros: u64,
     /// Which file of this ring, from 0.
-    pub(super) sequence: u32,
-    pub(super) shard: u16,
+    pub(crate) sequence: u32,
+    pub(crate) shard: u16,
 }
 
 impl FileHeader {
@@ -253,17 +268,147 @@ pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
 
 /// A journal file that was found in the directory.
 #[derive(Clone, Debug)]
-pub(super) struct StoredFile {
-    pub(super) path: PathBuf,
-    pub(super) name: String,
-    pub(super) header: FileHeader,
-    pub(super) file_bytes: u64,
+pub(crate) struct StoredFile {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) header: FileHeader,
+    pub(crate) file_bytes: u64,
 }
 
-/// A journal file that is being read.
-pub(super) struct StoredReader {
+/// Walks the frames of a part of a journal file in bounded memory, over damage where there is any.
+pub(crate) struct FrameCursor {
     file: File,
-    stored: StoredFile,
+    path: PathBuf,
+    seed: FrameSeed,
+    /// Positions only ascend.
+    at_least: u64,
+    /// Bytes of the file that count.
+    end: u64,
+    window: Vec<u8>,
+    window_start: u64,
+    /// Where in the window the next frame starts.
+    at: usize,
+    /// Where in the window the body of the frame before it is.
+    body: Range<usize>,
+}
+
+/// What a cursor comes upon.
+pub(crate) enum Found<'w> {
+    Frame {
+        position: u64,
+        body: &'w [u8],
+    },
+    /// Bytes that are no frame. A long run of them is reported in parts.
+    Damage {
+        offset: u64,
+        bytes: u64,
+    },
+}
+
+impl FrameCursor {
+    /// Where in the file the next frame starts.
+    pub(crate) fn offset(&self) -> u64 {
+        self.window_start.saturating_add(widen(self.at))
+    }
+
+    /// The next frame, or the damage before it. `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Found<'_>>, JournalError> {
+        loop {
+            let offset = self.offset();
+            if offset >= self.end {
+                return Ok(None);
+            }
+            let reaches_end = self.window_end() >= self.end;
+            match self.decode() {
+                Ok((position, frame_bytes, body_bytes)) => {
+                    self.at = self.at.saturating_add(frame_bytes);
+                    self.at_least = position.saturating_add(widen(frame_bytes));
+                    let Some(body_bytes) = body_bytes else {
+                        continue;
+                    };
+                    let start = self.at.saturating_sub(frame_bytes) + FRAME_HEADER_BYTES;
+                    self.body = start..start.saturating_add(body_bytes);
+                    return Ok(Some(Found::Frame {
+                        position,
+                        body: self.body(),
+                    }));
+                }
+                Err(FrameError::Truncated { need, .. })
+                    if !reaches_end && need <= RECORD_FRAME_BYTES_MAX =>
+                {
+                    self.fill(offset)?;
+                }
+                Err(_) => {
+                    let bytes = self.skip_damage()?;
+                    return Ok(Some(Found::Damage { offset, bytes }));
+                }
+            }
+        }
+    }
+
+    /// The body of the frame that was found last.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.window.get(self.body.clone()).unwrap_or_default()
+    }
+
+    fn window_end(&self) -> u64 {
+        self.window_start.saturating_add(widen(self.window.len()))
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.window.get(self.at..).unwrap_or_default()
+    }
+
+    /// Position and length of the frame that starts here, and the length of its body.
+    fn decode(&self) -> Result<(u64, usize, Option<usize>), FrameError> {
+        let Frame {
+            position,
+            body,
+            frame_bytes,
+        } = decode_frame(self.rest(), self.seed)?;
+        if position < self.at_least {
+            return Err(FrameError::Misplaced {
+                found: position,
+                expected: self.at_least,
+            });
+        }
+        Ok((position, frame_bytes, body.map(<[u8]>::len)))
+    }
+
+    /// Goes to the next good frame; returns how many bytes were stepped over.
+    fn skip_damage(&mut self) -> Result<u64, JournalError> {
+        let start = self.offset();
+        let placement = Placement::Journal {
+            at_least: self.at_least,
+        };
+        let mut frames = Frames::new(self.rest(), placement, self.seed);
+        // It starts with the damage that led here, or with nothing.
+        let skipped = match frames.next() {
+            Some(Err(damage)) => damage.skipped_bytes,
+            Some(Ok(_)) | None => FRAME_ALIGNMENT,
+        };
+        self.at = self.at.saturating_add(skipped);
+        if self.offset() >= self.window_end() && self.window_end() < self.end {
+            // The next good frame may begin in this window and end in the next.
+            let overlap = widen(RECORD_FRAME_BYTES_MAX.next_multiple_of(FRAME_ALIGNMENT));
+            let next = self.window_end().saturating_sub(overlap);
+            self.fill(next.max(start.saturating_add(widen(FRAME_ALIGNMENT))))?;
+        }
+        Ok(self.offset().min(self.end).saturating_sub(start))
+    }
+
+    /// Makes the window start at `offset` of the file.
+    fn fill(&mut self, offset: u64) -> Result<(), JournalError> {
+        let wanted = self.end.saturating_sub(offset).min(widen(WINDOW_BYTES));
+        self.window
+            .resize(usize::try_from(wanted).unwrap_or(WINDOW_BYTES), 0);
+        self.window_start = offset;
+        self.at = 0;
+        self.body = 0..0;
+        self.file
+            .read_exact_at(&mut self.window, offset)
+            .map_err(JournalError::at("read", &self.path))
+    }
 }
 
 /// A run of frames read back from a journal file.
@@ -295,20 +440,47 @@ impl StoredFile {
         }))
     }
 
-    /// The file, held open: it can be read on when its name is gone.
-    pub(super) fn reader(&self) -> Result<StoredReader, JournalError> {
-        let file = File::open(&self.path).map_err(JournalError::at("open", &self.path))?;
-        Ok(StoredReader {
-            file,
-            stored: self.clone(),
-        })
-    }
-
     /// Reads the bytes from `start` to `end`, or to the end of the file if that comes first.
     ///
     /// Memory is bounded by the rotation size, not by what is asked for.
     pub(super) fn read(&self, start: u64, end: u64) -> Result<StoredRun, JournalError> {
-        self.reader()?.read(start, end)
+        let start = start.max(widen(FILE_HEADER_BYTES));
+        let length = end.min(self.file_bytes).saturating_sub(start);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        let file = File::open(&self.path).map_err(JournalError::at("open", &self.path))?;
+        let mut filled = 0;
+        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match file.read_at(room, start.saturating_add(widen(filled))) {
+                Ok(0) => break,
+                Ok(count) => filled = filled.saturating_add(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(JournalError::at("read", &self.path)(error)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(StoredRun {
+            bytes,
+            offset: start,
+            header: self.header,
+        })
+    }
+
+    /// Walks the frames from `start` on, holding one window of them; what `end` cuts is left out.
+    ///
+    /// The file is held open: it can be read on when its name is gone.
+    pub(crate) fn cursor(&self, start: u64, end: u64) -> Result<FrameCursor, JournalError> {
+        Ok(FrameCursor {
+            file: File::open(&self.path).map_err(JournalError::at("open", &self.path))?,
+            path: self.path.clone(),
+            seed: self.header.seed(),
+            at_least: self.header.first_position,
+            end: end.min(self.file_bytes),
+            window: Vec::new(),
+            window_start: start.max(widen(FILE_HEADER_BYTES)),
+            at: 0,
+            body: 0..0,
+        })
     }
 
     /// Reads all frames.
@@ -317,51 +489,13 @@ impl StoredFile {
     }
 }
 
-impl StoredReader {
-    /// Bytes of the file, as they were when it was found.
-    pub(super) fn file_bytes(&self) -> u64 {
-        self.stored.file_bytes
-    }
-
-    /// See [`StoredFile::read`].
-    pub(super) fn read(&self, start: u64, end: u64) -> Result<StoredRun, JournalError> {
-        let start = start.max(widen(FILE_HEADER_BYTES));
-        let length = end.min(self.stored.file_bytes).saturating_sub(start);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        let mut filled = 0;
-        while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match self.file.read_at(room, start.saturating_add(widen(filled))) {
-                Ok(0) => break,
-                Ok(count) => filled = filled.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(JournalError::at("read", &self.stored.path)(error)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(StoredRun {
-            bytes,
-            offset: start,
-            header: self.stored.header,
-        })
-    }
-}
-
 impl StoredRun {
     /// The frames, and the damage between them.
     pub(super) fn frames(&self) -> Frames<'_> {
-        self.frames_from(0, self.header.first_position)
-    }
-
-    /// The frames from `offset` of the run on, which is where an earlier walk stood, having seen
-    /// everything below position `at_least`. Their offsets count from the start of the run as well.
-    pub(super) fn frames_from(&self, offset: usize, at_least: u64) -> Frames<'_> {
-        let placement = Placement::Journal { at_least };
-        Frames::new(&self.bytes, placement, self.header.seed()).starting_at(offset)
-    }
-
-    pub(super) fn length(&self) -> usize {
-        self.bytes.len()
+        let placement = Placement::Journal {
+            at_least: self.header.first_position,
+        };
+        Frames::new(&self.bytes, placement, self.header.seed())
     }
 
     /// Where in the file the run starts; offsets of frames count from here.
@@ -381,7 +515,7 @@ impl StoredRun {
 /// The journal files in `directory` that have a good header, oldest first.
 ///
 /// A file whose header a power failure tore holds no committed record and is left out.
-pub(super) fn stored_files(directory: &Path) -> Result<Vec<StoredFile>, JournalError> {
+pub(crate) fn stored_files(directory: &Path) -> Result<Vec<StoredFile>, JournalError> {
     let read = JournalError::at("list", directory);
     let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut files = Vec::new();

@@ -17,6 +17,7 @@ use super::format::{
     RefusedLogin, SessionEnd, SessionStart, Verdict,
 };
 use super::session_id::SessionId;
+use crate::archive::{SealedError, all_records};
 
 /// Version of the tables. Another one is set aside and the catalogue made again.
 ///
@@ -35,6 +36,25 @@ const CLASSES_MAX: usize = 64;
 /// 65,536 of them take some 50 MB; beyond, the journal stops draining, so that nothing is
 /// committed that cannot be found.
 const WAITING_MAX: usize = 65_536;
+
+/// SQLite's `application_id` of a catalogue that accounts for what was sealed before it was made.
+const ACCOUNTS_FOR_ARCHIVE: i64 = 1;
+
+/// Removes everything.
+const CLEAR: &str = "
+BEGIN;
+DELETE FROM extents;
+DELETE FROM files;
+DELETE FROM session_classes;
+DELETE FROM session_objects;
+DELETE FROM objects;
+DELETE FROM sessions;
+DELETE FROM refused_logins;
+COMMIT;
+";
+
+/// Sessions that are noted at once when the catalogue is made from the archive.
+const SEALED_AT_ONCE: usize = 4096;
 
 const SCHEMA: &str = "
 CREATE TABLE files (
@@ -139,6 +159,8 @@ pub enum CatalogueError {
     Version { found: i64 },
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Sealed(#[from] Box<SealedError>),
     #[error("a row of the catalogue has a value that is not known")]
     Row,
 }
@@ -241,6 +263,21 @@ struct Extent {
 }
 
 impl Batch {
+    /// What is sealed and in no journal file any more.
+    fn sealed(identity: [u8; 16], shard: u16) -> Self {
+        let header = FileHeader {
+            identity,
+            first_position: 0,
+            unix_micros: 0,
+            sequence: 0,
+            shard,
+        };
+        Self::new(FilePlace {
+            name: String::new(),
+            header,
+        })
+    }
+
     pub(super) fn new(place: FilePlace) -> Self {
         let end_position = place.header.first_position;
         Self {
@@ -253,6 +290,11 @@ impl Batch {
             refused: Vec::new(),
             unreadable: 0,
         }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> &FilePlace {
+        &self.place
     }
 
     /// Takes note of the record `body`, which is at `offset` of the file.
@@ -491,12 +533,142 @@ impl Index {
         Ok(())
     }
 
-    /// Takes note of all that the journal files hold beyond what the catalogue accounts for, then
-    /// marks sessions without an end as interrupted: their process is gone.
+    /// No more of a file will come.
+    pub(super) fn close_file(&mut self, name: &str) {
+        if let Some(progress) = self.files.get_mut(name) {
+            progress.is_closed = true;
+        }
+    }
+
+    /// Takes note that journal files are gone: their records are in the archive.
+    pub(super) fn forget_files(&mut self, names: &[String]) -> Result<(), CatalogueError> {
+        let error = self.error("write to");
+        let transaction = self.connection.transaction().map_err(error)?;
+        let forget = || {
+            for name in names {
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM extents WHERE file = (SELECT id FROM files WHERE name = ?1)",
+                    )?
+                    .execute([name])?;
+                transaction
+                    .prepare_cached("DELETE FROM files WHERE name = ?1")?
+                    .execute([name])?;
+            }
+            Ok(())
+        };
+        let forgotten = forget().and_then(|()| transaction.commit());
+        forgotten.map_err(self.error("write to"))?;
+        for name in names {
+            self.files.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Takes note that sessions are gone for good.
+    pub(super) fn forget_sessions(&mut self, sessions: &[SessionId]) -> Result<(), CatalogueError> {
+        let error = self.error("write to");
+        let transaction = self.connection.transaction().map_err(error)?;
+        let forget = || {
+            for session in sessions {
+                for query in [
+                    "DELETE FROM extents WHERE session = ?1",
+                    "DELETE FROM session_classes WHERE session = ?1",
+                    "DELETE FROM session_objects WHERE session = ?1",
+                    "DELETE FROM sessions WHERE id = ?1",
+                ] {
+                    transaction
+                        .prepare_cached(query)?
+                        .execute([session.to_string()])?;
+                }
+            }
+            Ok(())
+        };
+        let forgotten = forget().and_then(|()| transaction.commit());
+        forgotten.map_err(self.error("write to"))
+    }
+
+    fn error(
+        &self,
+        operation: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> CatalogueError + use<> {
+        let path = self.path.clone();
+        move |source| CatalogueError::Database {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    fn accounts_for_archive(&self) -> Result<bool, CatalogueError> {
+        self.connection
+            .pragma_query_value(None, "application_id", |row| row.get(0))
+            .map(|id: i64| id == ACCOUNTS_FOR_ARCHIVE)
+            .map_err(self.error("read"))
+    }
+
+    /// Makes a new catalogue from what is sealed. Returns how far each ring is, so that what the
+    /// journal has still is not counted twice.
+    fn catch_up_with_archive(
+        &mut self,
+        archive_directory: &Path,
+    ) -> Result<HashMap<[u8; 16], u64>, CatalogueError> {
+        let mut batches: HashMap<[u8; 16], Batch> = HashMap::new();
+        let mut failed = None;
+        let sealed = all_records(archive_directory, &mut |ring, shard, body| {
+            let batch = batches
+                .entry(ring)
+                .or_insert_with(|| Batch::sealed(ring, shard));
+            batch.note(body, 0);
+            if batch.sessions.len().saturating_add(batch.refused.len()) < SEALED_AT_ONCE {
+                return;
+            }
+            if let Some(full) = batches.remove(&ring)
+                && let Err(error) = self.apply_sealed(full)
+            {
+                failed = Some(error);
+            }
+        })
+        .map_err(Box::new)?;
+        match failed {
+            Some(error) => return Err(error),
+            None => batches
+                .into_values()
+                .try_for_each(|batch| self.apply_sealed(batch))?,
+        }
+        Ok(sealed)
+    }
+
+    fn apply_sealed(&mut self, batch: Batch) -> Result<(), CatalogueError> {
+        let name = batch.place.name.clone();
+        self.apply(batch);
+        // There is no such journal file.
+        self.files.remove(&name);
+        self.write_all()
+    }
+
+    /// Takes note of all that archive and journal files hold beyond what the catalogue accounts for,
+    /// then marks sessions without an end as interrupted: their process is gone.
     ///
     /// Only at start, before anything is recorded.
-    pub(super) fn catch_up(&mut self, journal_directory: &Path) -> Result<(), CatalogueError> {
+    pub(super) fn catch_up(
+        &mut self,
+        journal_directory: &Path,
+        archive_directory: &Path,
+    ) -> Result<(), CatalogueError> {
+        // A journal file goes when the catalogue accounts for it: only a new one lacks what is
+        // sealed. One that a crash left half made is made again.
+        let is_whole = self.accounts_for_archive()?;
+        let sealed = if is_whole {
+            HashMap::new()
+        } else {
+            self.connection
+                .execute_batch(CLEAR)
+                .map_err(self.error("write to"))?;
+            self.catch_up_with_archive(archive_directory)?
+        };
         let mut files = stored_files(journal_directory)?;
+        self.forget_missing(&files)?;
         // A ring's files in their order, whatever the clock did meanwhile.
         files.sort_by_key(|file| (file.header.identity, file.header.sequence));
         let mut last: Option<([u8; 16], u64)> = None;
@@ -504,11 +676,29 @@ impl Index {
             let identity = file.header.identity;
             let known_position = last
                 .filter(|(known, _)| *known == identity)
-                .map_or(0, |(_, position)| position);
+                .map_or(0, |(_, position)| position)
+                .max(sealed.get(&identity).copied().unwrap_or(0));
             let end_position = self.catch_up_with(&file, known_position)?;
             last = Some((identity, end_position.max(known_position)));
         }
+        if !is_whole {
+            self.connection
+                .pragma_update(None, "application_id", ACCOUNTS_FOR_ARCHIVE)
+                .map_err(self.error("write to"))?;
+        }
         self.mark_interrupted()
+    }
+
+    /// Forgets files that were removed when nobody heard it.
+    fn forget_missing(&mut self, files: &[StoredFile]) -> Result<(), CatalogueError> {
+        let known: Vec<String> = self
+            .connection
+            .prepare("SELECT name FROM files")
+            .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
+            .map_err(self.error("read"))?;
+        let is_missing = |name: &String| files.iter().all(|file| file.name != *name);
+        let missing: Vec<String> = known.into_iter().filter(is_missing).collect();
+        self.forget_files(&missing)
     }
 
     fn catch_up_with(

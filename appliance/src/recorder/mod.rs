@@ -26,20 +26,24 @@ mod recovery;
 mod thread;
 
 mod catalogue;
+mod records;
 pub mod replay;
 
+pub(crate) use catalogue::is_indexed;
 pub use catalogue::{
     Catalogue, ROWS_DEFAULT, ROWS_MAX, RefusedEntry, SessionEntry, SessionFilter, SessionState,
 };
 pub use drain::Recovered;
 pub use fields::FieldError;
 pub use file::JournalError;
+pub(crate) use file::{FileHeader, Found, StoredFile, stored_files};
 pub use format::{
     ActorNote, ApprovalNote, ApprovalStep, CommandKind, Counters, DeciderNote, DecisionNote,
     EffectNote, EndReason, ForeshadowNote, Note, PrincipalNote, RecordedDecision, RefusedLogin,
     SessionEnd, SessionStart, Verdict,
 };
 pub use index::CatalogueError;
+pub use records::{RecordsError, SessionRecords};
 pub use recovery::RecoveryError;
 pub(crate) use replay::rfc3339_seconds;
 pub use session_id::{NoRandomness, NotASessionId, SessionId};

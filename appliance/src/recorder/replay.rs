@@ -1,11 +1,10 @@
 //! Reads a recorded session back: its events, in order, as they were recorded.
 //!
-//! It holds one window of one journal file in memory at a time, however long the session. It does
+//! It holds one window of one file in memory at a time, however long the session. It does
 //! not read wire bytes; `transcript` makes them readable, and `rendering` writes them down.
 
 mod approval;
 mod escape;
-mod journal;
 mod json;
 mod pace;
 mod rendering;
@@ -15,19 +14,19 @@ mod transcript;
 mod values;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::catalogue::{Catalogue, SessionEntry, SessionState};
-use super::file::{JournalError, widen};
+use super::file::widen;
 use super::format::{
     ApprovalNote, CommandKind, Record, RecordError, RecordHeader, RecordedDecision, SessionEnd,
     SessionStart,
 };
 use super::index::CatalogueError;
+use super::records::{RecordsError, SessionRecords};
 use super::session_id::SessionId;
-use journal::JournalRecords;
+use super::settings::RecordingSettings;
 
 pub(crate) use json::rfc3339_seconds;
 pub use pace::{NotASpeed, Pace, Speed};
@@ -46,9 +45,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
     #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error("journal file {} has no header that can be read", path.display())]
-    NotAJournal { path: PathBuf },
+    Records(#[from] Box<RecordsError>),
     #[error("cannot write the replay")]
     Output(#[source] std::io::Error),
 }
@@ -112,7 +109,7 @@ impl RecordedCommand {
 /// Iterates over the events of one session.
 pub struct Replay {
     entry: SessionEntry,
-    records: JournalRecords,
+    records: SessionRecords,
     /// The record that is being taken apart.
     body: Vec<u8>,
     ready: VecDeque<Event>,
@@ -126,19 +123,18 @@ impl Replay {
     /// Looks the session up. What was recorded after the last flush is not seen.
     ///
     /// # Errors
-    /// `NoSuchSession`, or when catalogue or journal cannot be read.
+    /// `NoSuchSession`, or when what was recorded cannot be read.
     pub fn open(
         catalogue: &Catalogue,
-        journal_directory: &Path,
+        settings: &RecordingSettings,
         session: SessionId,
     ) -> Result<Self, ReplayError> {
         let entry = catalogue
             .session(session)?
             .ok_or(ReplayError::NoSuchSession { session })?;
-        let extents = catalogue.extents(session)?;
         Ok(Self {
             entry,
-            records: JournalRecords::new(session, journal_directory, extents),
+            records: SessionRecords::open(catalogue, settings, session).map_err(Box::new)?,
             body: Vec::new(),
             ready: VecDeque::new(),
             unfinished: None,
@@ -157,7 +153,7 @@ impl Replay {
     fn advance(&mut self) -> Result<bool, ReplayError> {
         let mut body = std::mem::take(&mut self.body);
         while self.ready.is_empty() {
-            if !self.records.next(&mut body)? {
+            if !self.records.next(&mut body).map_err(Box::new)? {
                 return Ok(self.finish());
             }
             // Only what has a header of this session is handed out.

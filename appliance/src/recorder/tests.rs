@@ -1,5 +1,6 @@
 //! Tests of the whole way: recorder, ring, journal thread, files, catalogue, replay.
 
+mod archive;
 mod crash;
 mod damage;
 mod durability;
@@ -58,12 +59,7 @@ impl Place {
     }
 
     fn events(&self, session: SessionId) -> Vec<Event> {
-        let replay = Replay::open(
-            &self.catalogue(),
-            &self.settings().journal_directory,
-            session,
-        )
-        .unwrap();
+        let replay = Replay::open(&self.catalogue(), &self.settings(), session).unwrap();
         replay.map(Result::unwrap).collect()
     }
 }

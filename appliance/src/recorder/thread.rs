@@ -16,10 +16,12 @@ use runtime::ShardId;
 use runtime::mapped::{MappedRing, RingError, RingReader, RingSettings, RingWriter};
 use thiserror::Error;
 
+use crate::archive::Bell;
+
 use super::drain::{Recovered, RingDrain};
 use super::index::{CatalogueError, Index};
 use super::recovery::{self, JournalLock, RecoveryError};
-use super::session_id::NoRandomness;
+use super::session_id::{NoRandomness, SessionId};
 use super::settings::{
     COMMIT_INTERVAL_DEFAULT, Durability, RING_BYTES_MAX, RING_BYTES_MIN, RING_BYTES_STEP,
     RecordingSettings,
@@ -100,6 +102,12 @@ enum Request {
         shard: u16,
     },
     Flush(SyncSender<Result<(), JournalUnavailable>>),
+    /// No more into this file.
+    Close(String),
+    /// These files are gone.
+    ForgetFiles(Vec<String>),
+    /// Retention removed these sessions.
+    ForgetSessions(Vec<SessionId>),
     Stop,
 }
 
@@ -129,6 +137,14 @@ impl JournalThread {
     /// When another process records here, or what was left cannot be made durable (a full disk,
     /// say): it is kept where it is.
     pub fn start(settings: RecordingSettings) -> Result<Self, StartError> {
+        Self::start_with(settings, Bell::new())
+    }
+
+    /// The same, with an archivist that hears by `bell` how far files are committed.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(settings: RecordingSettings, bell: Bell) -> Result<Self, StartError> {
         let ring_bytes = settings.ring_bytes;
         if !(RING_BYTES_MIN..=RING_BYTES_MAX).contains(&ring_bytes) {
             return Err(StartError::RingSize { ring_bytes });
@@ -136,7 +152,7 @@ impl JournalThread {
         let lock = recovery::prepare_directories(&settings)?;
         let recovered = recovery::recover_all(&settings)?;
         let mut index = Index::open(&settings.catalogue)?;
-        index.catch_up(&settings.journal_directory)?;
+        index.catch_up(&settings.journal_directory, &settings.archive_directory)?;
         let settings = Arc::new(settings);
         let (requests, incoming) = sync_channel(REQUESTS_MAX);
         let status = Arc::new(StatusCells::default());
@@ -147,6 +163,7 @@ impl JournalThread {
             rings: Vec::new(),
             index,
             flushes: Vec::new(),
+            bell,
             is_stopping: false,
             trouble: None,
             catalogue_written: runtime::now(),
@@ -248,6 +265,24 @@ impl JournalHandle {
         }
     }
 
+    /// Asks for nothing more to be appended to a journal file. Does nothing when too much is asked.
+    pub(crate) fn close_file(&self, name: &str) {
+        // Asked again with the next look.
+        let _ = self.send(Request::Close(name.to_owned()));
+    }
+
+    /// Tells that journal files were removed. What is not heard is found out at the next start.
+    pub(crate) fn forget_files(&self, names: Vec<String>) {
+        let _ = self.send(Request::ForgetFiles(names));
+    }
+
+    /// Tells that sessions were removed for good.
+    pub(crate) fn forget_sessions(&self, sessions: Vec<SessionId>) {
+        if self.send(Request::ForgetSessions(sessions)).is_err() {
+            tracing::warn!("sessions that retention removed stay in the catalogue");
+        }
+    }
+
     /// How the thread is doing.
     #[must_use]
     pub fn status(&self) -> JournalStatus {
@@ -277,6 +312,7 @@ struct Worker {
     rings: Vec<RingDrain>,
     index: Index,
     flushes: Vec<SyncSender<Result<(), JournalUnavailable>>>,
+    bell: Bell,
     is_stopping: bool,
     trouble: Option<JournalUnavailable>,
     catalogue_written: Instant,
@@ -322,9 +358,26 @@ impl Worker {
                     self.rings.push(ring);
                 }
                 Ok(Request::Flush(reply)) => self.flushes.push(reply),
+                Ok(Request::Close(name)) => self.close(&name),
+                Ok(Request::ForgetFiles(names)) => {
+                    let forgotten = self.index.forget_files(&names);
+                    self.report_catalogue(forgotten);
+                }
+                Ok(Request::ForgetSessions(sessions)) => {
+                    let forgotten = self.index.forget_sessions(&sessions);
+                    self.report_catalogue(forgotten);
+                }
                 Ok(Request::Stop) => self.is_stopping = true,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
+        }
+    }
+
+    fn close(&mut self, name: &str) {
+        let closed = self.rings.iter_mut().find_map(|ring| ring.close(name));
+        if let Some((header, length)) = closed {
+            self.index.close_file(name);
+            self.bell.committed(name, header, length, 0, true);
         }
     }
 
@@ -406,6 +459,14 @@ impl Worker {
                 Ok(()) => {
                     if let Some(batch) = ring.commit(settings.rotate_bytes) {
                         committed_bytes += batch.bytes;
+                        let place = batch.place();
+                        self.bell.committed(
+                            &place.name,
+                            place.header,
+                            batch.file_length,
+                            batch.bytes,
+                            batch.closes_file,
+                        );
                         self.index.apply(batch);
                     }
                 }
@@ -462,6 +523,10 @@ impl Worker {
         } else {
             return;
         };
+        self.report_catalogue(written);
+    }
+
+    fn report_catalogue(&mut self, written: Result<(), CatalogueError>) {
         match written {
             Ok(()) => self.catalogue_fails = false,
             Err(error) => {

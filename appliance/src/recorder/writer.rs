@@ -30,6 +30,10 @@ use super::trouble::JournalUnavailable;
 /// fits any ring. 256 KiB is four of the largest reads.
 pub(super) const PIECE_BYTES_MAX: usize = 256 * 1024;
 
+/// Longest frame that a recorder writes.
+pub(super) const RECORD_FRAME_BYTES_MAX: usize =
+    runtime::mapped::frame_bytes(PIECE_BYTES_MAX + NOTE_BYTES_MAX + 2 * OVERHEAD_BYTES_MAX);
+
 /// What stands in a recording where a secret stood.
 const CUT_MARK: &[u8] = b"***";
 

@@ -37,6 +37,7 @@ use super::snapshot::{
 };
 use super::state::{StateDirectory, Writing};
 use super::webhook::{WebhookForm, WebhookSettings};
+use crate::archive::{ArchiveKeys, ArchiveSettings};
 use crate::control::{Role, Roles};
 use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::TrustedProxies;
@@ -187,6 +188,7 @@ fn resolve(
     let served = tls(&mut reader, &written, &startup.state, &mut warnings);
     let console_url = console_url(&mut reader, &written);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state, console_url.as_ref());
+    let archive_keys = archive_keys(&mut reader, &written, &startup.state);
     let mask_key = MaskKey::kept(&startup.state);
     let mask_key = mask_key
         .map_err(|error| reader.error(span_of(written.state.directory.as_ref()), &error))
@@ -204,9 +206,14 @@ fn resolve(
         &mut warnings,
     );
 
-    let (Some(served), Some(issuers), Some(policy), Some(mask_key), []) =
-        (served, issuers, policy, mask_key, problems.as_slice())
-    else {
+    let (Some(served), Some(issuers), Some(policy), Some(mask_key), Some(archive_keys), []) = (
+        served,
+        issuers,
+        policy,
+        mask_key,
+        archive_keys,
+        problems.as_slice(),
+    ) else {
         return Err(problems);
     };
     let roles = roles(&written, &policy, issuers.builtin.as_ref());
@@ -233,6 +240,7 @@ fn resolve(
         snapshot,
         startup,
         builtin_issuer,
+        archive_keys,
         certificate_fingerprint: served.fingerprint,
         warnings,
     })
@@ -254,6 +262,7 @@ fn needs_restart(file: &Path, running: &Startup, written: &Startup) -> Vec<Probl
             running.state.path() != written.state.path(),
         ),
         ("recording", running.recording != written.recording),
+        ("archive", running.archive != written.archive),
         ("log", running.log != written.log),
     ];
     changes
@@ -279,6 +288,7 @@ fn startup(
         console: console_address(reader, written),
         listeners: listeners(reader, written),
         recording: recording(reader, written, &runtime_directory, &state_directory),
+        archive: archive(reader, written),
         log: log(reader, written),
         state: StateDirectory::new(state_directory, writing),
         runtime_directory,
@@ -312,6 +322,43 @@ fn recording(
         ring_bytes: usize::try_from(ring_bytes).unwrap_or(usize::MAX),
         durability,
         ..RecordingSettings::under(runtime_directory, &directory)
+    }
+}
+
+fn archive(reader: &mut Reader<'_>, written: &File) -> ArchiveSettings {
+    let archive = &written.archive;
+    let keep = reader.duration(archive.keep.as_ref(), &keys::ARCHIVE_KEEP);
+    let keep_bytes = reader.bytes(archive.keep_bytes.as_ref(), &keys::ARCHIVE_KEEP_BYTES);
+    let interval = archive.head_interval.as_ref();
+    ArchiveSettings {
+        head_interval: reader.duration(interval, &keys::ARCHIVE_HEAD_INTERVAL),
+        keep: (!keep.is_zero()).then_some(keep),
+        keep_bytes: (keep_bytes > 0).then_some(keep_bytes),
+    }
+}
+
+fn archive_keys(
+    reader: &mut Reader<'_>,
+    written: &File,
+    state: &StateDirectory,
+) -> Option<Arc<ArchiveKeys>> {
+    let archive = &written.archive;
+    let written_at = archive.signing_key.as_ref();
+    // A reference that leads nowhere is a problem of its own.
+    let mut read = |text: Option<&file::Text>| match text {
+        Some(text) => reader.secret(text).map(Some),
+        None => Some(None),
+    };
+    let signing = read(archive.signing_key.as_ref());
+    let previous = read(archive.previous_signing_key.as_ref());
+    let (signing, previous) = (signing?, previous?);
+    match ArchiveKeys::of(state, signing.as_ref(), previous.as_ref()) {
+        Ok(keys) => Some(Arc::new(keys)),
+        Err(error) => {
+            let at = written_at.or(archive.previous_signing_key.as_ref());
+            reader.error(span_of(at), &error);
+            None
+        }
     }
 }
 

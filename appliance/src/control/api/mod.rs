@@ -5,6 +5,7 @@
 
 mod appliance;
 mod approvals;
+mod archive;
 mod caller;
 mod clients;
 mod error;
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use appliance::{IssuerStatus, ReloadReport, Status};
 pub use approvals::{Answered, ApprovalsWanted, Denial};
+pub use archive::{HoldWanted, SealedNow};
 pub(super) use caller::{
     Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie, is_safe,
 };
@@ -51,7 +53,7 @@ use super::observe::Observer;
 use super::rates::Rates;
 use super::revocations::Revocations;
 use crate::approvals::Broker;
-use crate::archive::{Actor, Trail, TrailError};
+use crate::archive::{Actor, ArchivistHandle, Holds, Trail, TrailError};
 use crate::config::Snapshot;
 use crate::identity::{KeyRefresh, MintError, MintedToken, RemoteKeys, TokenRequest};
 use crate::recorder::{JournalHandle, RecordingSettings};
@@ -130,6 +132,8 @@ pub(super) struct Shared {
     pub(super) trail: Trail,
     /// Of the built-in issuer.
     pub(super) clients: Arc<TokenClients>,
+    pub(super) holds: Holds,
+    pub(super) archivist: ArchivistHandle,
     pub(super) recording: Arc<RecordingSettings>,
     pub(super) observer: Observer,
     pub(super) revocations: Arc<Revocations>,

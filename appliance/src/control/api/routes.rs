@@ -18,8 +18,8 @@ use super::super::roles::Role;
 use super::caller::Caller;
 use super::error::refused;
 use super::{
-    Shared, appliance, approvals, clients, health, live, openapi, policy, revocations, sessions,
-    tokens, whoami,
+    Shared, appliance, approvals, archive, clients, health, live, openapi, policy, revocations,
+    sessions, tokens, whoami,
 };
 
 /// Where things are.
@@ -52,6 +52,11 @@ pub mod paths {
     pub const TARGETS: &str = "/v1/targets";
     pub const POLICY: &str = "/v1/policy";
     pub const EXPLAIN: &str = "/v1/explain";
+    /// Seals what was recorded until now.
+    pub const ARCHIVE_SEAL: &str = "/v1/archive/seal";
+    /// Legal holds.
+    pub const ARCHIVE_HOLDS: &str = "/v1/archive/holds";
+    pub const ARCHIVE_RELEASE: &str = "/v1/archive/holds/release";
     /// Who asks, and what they may do.
     pub const WHOAMI: &str = "/v1/whoami";
     /// Links that sign a browser in to the console.
@@ -159,6 +164,10 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::post::<policy::__path_explain>(paths::EXPLAIN, VIEWER, || post(policy::explain)),
         Route::get::<live::__path_live>(paths::LIVE, VIEWER, || get(live::live)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
+        Route::post::<archive::__path_seal>(paths::ARCHIVE_SEAL, ADMIN, || post(archive::seal)),
+        Route::get::<archive::__path_holds>(paths::ARCHIVE_HOLDS, ADMIN, || get(archive::holds)),
+        Route::post::<archive::__path_hold>(paths::ARCHIVE_HOLDS, ADMIN, || post(archive::hold)),
+        Route::post::<archive::__path_release>(paths::ARCHIVE_RELEASE, ADMIN, || post(archive::release)),
         Route::get::<sessions::__path_events>(paths::EVENTS, VIEWER, || get(sessions::events)),
         Route::get::<approvals::__path_list>(paths::APPROVALS, VIEWER, || get(approvals::list)),
         Route::get::<approvals::__path_follow>(paths::APPROVAL_EVENTS, VIEWER, || get(approvals::follow)),

@@ -15,14 +15,7 @@ fn check_replay(script: impl FnOnce(&mut Recorder), text: &str, json: &[&str]) {
     let session = recorder.session();
     recorder.end(EndReason::Finished);
     thread.handle().flush(DEADLINE).unwrap();
-    let open = || {
-        Replay::open(
-            &place.catalogue(),
-            &place.settings().journal_directory,
-            session,
-        )
-        .unwrap()
-    };
+    let open = || Replay::open(&place.catalogue(), &place.settings(), session).unwrap();
     let mut out = Vec::new();
     write(&mut open(), ReplayForm::Text, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
@@ -352,12 +345,7 @@ fn secrets_are_cut_before_they_reach_the_ring() {
     assert!(!contains(&all_bytes(&place)), "a secret reached the disk");
 
     let session = recorder.session();
-    let mut replay = Replay::open(
-        &place.catalogue(),
-        &place.settings().journal_directory,
-        session,
-    )
-    .unwrap();
+    let mut replay = Replay::open(&place.catalogue(), &place.settings(), session).unwrap();
     let mut out = Vec::new();
     write(&mut replay, ReplayForm::Text, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
@@ -462,11 +450,7 @@ fn a_session_that_nobody_knows_is_not_replayed() {
     let place = Place::new();
     let thread = place.start();
     let unknown = SessionId::from_bytes([7; 16]);
-    let replay = Replay::open(
-        &place.catalogue(),
-        &place.settings().journal_directory,
-        unknown,
-    );
+    let replay = Replay::open(&place.catalogue(), &place.settings(), unknown);
     let is_unknown = matches!(
         replay.map(|_| ()),
         Err(super::super::replay::ReplayError::NoSuchSession { session }) if session == unknown

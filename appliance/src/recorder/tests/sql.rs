@@ -19,12 +19,7 @@ fn check_sql(script: impl FnOnce(&mut Recorder), expected: &str) {
     let session = recorder.session();
     recorder.end(EndReason::Finished);
     thread.handle().flush(DEADLINE).unwrap();
-    let mut replay = Replay::open(
-        &place.catalogue(),
-        &place.settings().journal_directory,
-        session,
-    )
-    .unwrap();
+    let mut replay = Replay::open(&place.catalogue(), &place.settings(), session).unwrap();
     let mut out = Vec::new();
     write(&mut replay, ReplayForm::Sql, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
@@ -248,8 +243,7 @@ fn many_rows_are_written_in_parts_under_one_header() {
     let session = recorder.session();
     recorder.end(EndReason::Finished);
     thread.handle().flush(DEADLINE).unwrap();
-    let directory = place.settings().journal_directory;
-    let mut replay = Replay::open(&place.catalogue(), &directory, session).unwrap();
+    let mut replay = Replay::open(&place.catalogue(), &place.settings(), session).unwrap();
     let mut out = Vec::new();
     write(&mut replay, ReplayForm::Sql, &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
