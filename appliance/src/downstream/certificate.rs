@@ -16,6 +16,7 @@ use ring::digest::{SHA256, digest};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
 use rustls::{CertificateError as CertificateFault, ServerConfig};
 
 use crate::config::{Audience, Secret, StateDirectory, StateError};
@@ -29,6 +30,9 @@ const OWN_PAIR_FILE: &str = "tls-own.pem";
 
 /// Spec: RFC 7301; IANA, "TLS Application-Layer Protocol Negotiation Protocol IDs".
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
+
+/// TLS sessions of browsers and programs that are remembered, for shorter handshakes.
+const SESSIONS_KEPT: usize = 256;
 
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----\n";
 
@@ -154,6 +158,8 @@ impl Certificate {
     pub fn https_config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
         let mut config = ServerConfig::clone(&*self.server_config()?);
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
+        // Sessions of agents are resumed by agents' listeners alone.
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_KEPT);
         Ok(Arc::new(config))
     }
 }

@@ -1,6 +1,7 @@
 //! The admin API at both its doors: who is answered, and what is turned away before.
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -14,8 +15,9 @@ use serde_json::{Value, json};
 
 use crate::admin::{MAIN, NOBODY, PATIENCE, Place, request_as};
 use crate::appliance::{Appliance, Setup, orders_server, wait_until};
+use crate::certificates::Authority;
 use crate::e2e_login::{ISSUER, Provider, now};
-use crate::http::{Answer, Request};
+use crate::http::{Answer, Request, connect};
 use crate::wire::terminated;
 
 const ROLES: &str = "\
@@ -220,12 +222,11 @@ fn wrong_tokens_are_counted_against_their_address() {
     assert_eq!(right.unix(&socket).status, 200, "the socket has no address");
 }
 
-/// A TLS connection that trusts the appliance's own certificate.
-fn encrypted(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
-    let pem = world.place.path("state/tls-certificate.pem");
+/// A TLS connection that trusts a certificate, in PEM.
+fn encrypted(address: SocketAddr, pem: &[u8]) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_file(pem).unwrap())
+        .add(CertificateDer::from_pem_slice(pem).unwrap())
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -235,8 +236,7 @@ fn encrypted(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let port = world.console.port();
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", address.port())).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     StreamOwned::new(connection, stream)
 }
@@ -245,7 +245,8 @@ fn encrypted(world: &World) -> StreamOwned<ClientConnection, TcpStream> {
 fn an_address_that_others_reach_takes_tls_and_nothing_else() {
     let world = World::at("0.0.0.0:0");
     let request = Request::get("/v1/status").bearer(&world.token(&["staff"]));
-    let answer = request.over(encrypted(&world));
+    let own = fs::read(world.place.path("state/tls-certificate.pem")).unwrap();
+    let answer = request.over(encrypted(world.console, &own));
     assert_eq!(answer.status, 200);
     assert!(
         answer
@@ -256,7 +257,6 @@ fn an_address_that_others_reach_takes_tls_and_nothing_else() {
     let plain = TcpStream::connect(("127.0.0.1", world.console.port())).unwrap();
     plain.set_read_timeout(Some(PATIENCE)).unwrap();
     let bytes = {
-        use std::io::{Read, Write};
         let mut plain = plain;
         plain.write_all(request.text().as_bytes()).unwrap();
         let mut bytes = Vec::new();
@@ -287,7 +287,6 @@ fn bodies_that_are_too_long_never_reach_a_handler() {
          authorization: Bearer {admin}\r\ntransfer-encoding: chunked\r\n\r\n10001\r\n{long}\r\n0\r\n\r\n"
     );
     let answer = {
-        use std::io::{Read, Write};
         let mut stream = TcpStream::connect(world.console).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(chunked.as_bytes()).unwrap();
@@ -641,4 +640,112 @@ fn what_runs_is_listed_over_all_shards() {
     wait_until("the session is gone", || {
         live()["sessions"].as_array().unwrap().len() == 1
     });
+}
+
+#[test]
+fn a_reload_changes_the_certificate_of_the_console() {
+    let world = World::at("0.0.0.0:0");
+    let request = Request::get("/v1/status").bearer(&world.token(&["staff"]));
+    let authority = Authority::new("site");
+    let certified = authority.server(&["localhost"]);
+    world.place.write("chain.pem", &certified.chain_pem);
+    world.place.write("key.pem", &certified.key_pem);
+    let key = world.place.path("key.pem");
+    fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
+    let written = fs::read_to_string(world.place.path("sallyport.toml")).unwrap();
+    let tls = "[tls]\ncertificate = \"chain.pem\"\nkey = \"file:key.pem\"\n";
+    world.place.write("sallyport.toml", &(written + tls));
+    world.place.text(&["reload"]);
+    let trusted = authority.certificate_pem.as_bytes();
+    assert_eq!(request.over(encrypted(world.console, trusted)).status, 200);
+}
+
+#[test]
+fn who_opens_more_connections_than_an_address_may_have_is_cut_off_alone() {
+    let world = World::new();
+    let idle: Vec<TcpStream> = (0..128)
+        .map(|_| connect([127, 0, 0, 1], world.console))
+        .collect();
+    let mut beyond = connect([127, 0, 0, 1], world.console);
+    let mut nothing = Vec::new();
+    beyond.read_to_end(&mut nothing).unwrap();
+    assert!(nothing.is_empty());
+    let request = Request::get("/v1/status");
+    assert_eq!(request.status_from([127, 0, 0, 2], world.console), 401);
+    drop(idle);
+    wait_until("the places are free again", || {
+        let mut stream = connect([127, 0, 0, 1], world.console);
+        let text = request.text();
+        let mut answer = Vec::new();
+        // A connection that was closed at once may be reset.
+        let asked = stream.write_all(text.as_bytes());
+        asked.is_ok()
+            && stream.read_to_end(&mut answer).is_ok()
+            && answer.starts_with(b"HTTP/1.1 401")
+    });
+}
+
+#[test]
+fn peers_that_do_not_finish_what_they_began_are_let_go() {
+    let world = World::new();
+    let admin = world.token(&["security"]);
+    let body_missing = format!(
+        "POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {admin}\r\n\
+         connection: close\r\ncontent-length: 10\r\n\r\n{{"
+    );
+    let mut waiting: Vec<TcpStream> = ["", "GET /v1/status HTTP/1.1\r\nhost: ", &body_missing]
+        .iter()
+        .map(|begun| {
+            let mut stream = connect([127, 0, 0, 1], world.console);
+            stream.write_all(begun.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let answers: Vec<String> = waiting
+        .iter_mut()
+        .map(|stream| {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            String::from_utf8(answer).unwrap()
+        })
+        .collect();
+    assert_eq!(answers[0], "");
+    assert!(!answers[1].contains("200"), "{}", answers[1]);
+    assert_eq!(Answer::read(&answers[2]).status, 408);
+}
+
+#[test]
+fn a_request_that_is_not_understood_is_refused_in_json() {
+    let world = World::new();
+    let socket = world.place.path("run/admin.sock");
+    for (request, status) in [
+        (Request::get("/v1/sessions?limit=x"), 400),
+        (Request::post("/v1/tokens", "{"), 400),
+        (Request::post("/v1/tokens", "{}"), 422),
+        (Request::new("POST", "/v1/tokens").body("{}"), 415),
+        (Request::new("DELETE", "/v1/status"), 405),
+        (Request::get("/nowhere"), 404),
+    ] {
+        let answer = request.unix(&socket);
+        assert_eq!(answer.status, status, "{request:?}");
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(!error.is_empty(), "{request:?}");
+    }
+}
+
+#[test]
+fn the_document_that_is_served_is_the_one_that_is_printed() {
+    let world = World::new();
+    let served = Request::get("/v1/openapi.json").bearer(&world.token(&["staff"]));
+    let served = served.tcp(world.console).json();
+    let printed: Value = serde_json::from_str(&world.place.text(&["schema", "openapi"])).unwrap();
+    assert_eq!(served, printed);
+    let approve = &printed["paths"]["/v1/approvals/{id}/approve"]["post"];
+    assert_eq!(approve["security"], json!([{"bearer": ["approver"]}]));
+    let tokens = &printed["paths"]["/v1/tokens"]["post"];
+    assert_eq!(tokens["security"], json!([{"admin_socket": []}]));
+    for refusal in ["401", "403", "429", "503"] {
+        let body = &tokens["responses"][refusal]["content"]["application/json"]["schema"];
+        assert_eq!(body["$ref"], "#/components/schemas/Refused", "{refusal}");
+    }
 }

@@ -10,6 +10,17 @@ use socket2::{Domain, Socket, Type};
 
 use crate::wire::PATIENCE;
 
+/// A connection from an address of this machine's loopback network.
+pub fn connect(from: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::from((from, 0));
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 /// What came back.
 #[derive(Debug)]
 pub struct Answer {
@@ -101,12 +112,7 @@ impl Request {
 
     /// The same from an address of this machine's loopback network, and only the head of the answer.
     pub fn status_from(&self, from: [u8; 4], address: SocketAddr) -> u16 {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let from = SocketAddr::from((from, 0));
-        socket.bind(&from.into()).unwrap();
-        socket.connect(&address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stream = connect(from, address);
         self.status_over(stream)
     }
 

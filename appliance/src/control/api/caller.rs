@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::body::to_bytes;
 use axum::extract::{Extension, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -29,15 +30,14 @@ use crate::identity::{Claim, ProofFailure, Proven, prove_anew};
 /// in by that.
 const BY_ITSELF_HEADER: &str = "sallyport-refresh";
 
+/// Longest reason that is passed on, in bytes. Without it the status alone says what is wrong.
+const REFUSAL_BYTES_MAX: usize = 4096;
+
 /// Carries the token against forged requests of a console session.
 pub(in crate::control) const CSRF_HEADER: &str = "x-csrf-token";
 
 /// How a request came in. Put on it by whoever accepted its connection.
 #[derive(Debug, Clone, Copy)]
-#[allow(
-    dead_code,
-    reason = "`listen.console` and the console's logins make the rest"
-)]
 pub(in crate::control) enum Door {
     /// The admin socket.
     Socket(Peer),
@@ -188,7 +188,6 @@ impl Operator {
 
 impl Person {
     /// The evidence.
-    #[allow(dead_code, reason = "for those who record what a person did")]
     pub(in crate::control) fn proven(&self) -> &Proven {
         &self.proven
     }
@@ -388,7 +387,23 @@ pub(super) async fn allow(
             "a console session changes nothing without its token in x-csrf-token",
         );
     }
-    next.run(request).await
+    in_json(next.run(request).await).await
+}
+
+/// The same refusal in the form of every other, where a request was not understood: the words are
+/// the framework's, about what the caller itself has sent.
+async fn in_json(response: Response) -> Response {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !response.status().is_client_error() || !is_text {
+        return response;
+    }
+    let status = response.status();
+    let words = to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await;
+    let words = words.unwrap_or_default();
+    refused(status, &String::from_utf8_lossy(&words))
 }
 
 fn needed(access: Access) -> &'static str {
