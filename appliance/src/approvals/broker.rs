@@ -86,6 +86,14 @@ impl Broker {
         answered.await?
     }
 
+    /// How many requests are open.
+    ///
+    /// # Errors
+    /// The desk is gone.
+    pub async fn count(&self) -> Result<usize, LookError> {
+        Ok(self.ask(|desk| desk.count()).await?)
+    }
+
     /// Requests, the latest first.
     ///
     /// # Errors

@@ -355,6 +355,11 @@ impl Desk {
         }
     }
 
+    /// How many requests are open.
+    pub fn count(&self) -> usize {
+        self.papers.len()
+    }
+
     /// When something is due, unless something happens before.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {

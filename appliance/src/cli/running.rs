@@ -55,6 +55,10 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
             "console",
             status.console.unwrap_or_else(|| "none".to_owned()),
         ),
+        row(
+            "metrics",
+            status.metrics.unwrap_or_else(|| "none".to_owned()),
+        ),
         row("state", status.state_directory.display().to_string()),
         row(
             "certificate",

@@ -1,6 +1,7 @@
 //! `sallyport serve`: from a configuration to running shards, and back down in order.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::{Arc, mpsc};
 
@@ -15,7 +16,7 @@ use crate::archive::{
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{
-    self, AdminSocket, ConsoleListener, DATABASE, Database, FromShards, Plane, Revocations,
+    self, AdminSocket, DATABASE, Database, FromShards, HttpListener, Plane, Revocations, Service,
     TokenClients,
 };
 use crate::identity::remote::QUESTIONS_MAX;
@@ -38,7 +39,7 @@ pub(super) enum ServeError {
     #[error("core files of this process cannot be ruled out")]
     Dumpable(#[source] rustix::io::Errno),
     #[error(transparent)]
-    Console(#[from] control::ConsoleListenError),
+    Http(#[from] control::HttpListenError),
     #[error("the clients of the built-in issuer cannot be read")]
     Clients(#[from] control::ClientsError),
     #[error("the recording cannot be opened")]
@@ -98,8 +99,14 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         .map_err(ServeError::Dumpable)?;
     let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
-    let console = startup.console.map(ConsoleListener::bind).transpose()?;
-    let console_address = console.as_ref().map(ConsoleListener::url);
+    let listen = |service, address: Option<SocketAddr>| {
+        let bound = address.map(|address| HttpListener::bind(service, address));
+        bound.transpose()
+    };
+    let console = listen(Service::Console, startup.console)?;
+    let console_address = console.as_ref().map(HttpListener::url);
+    let metrics = listen(Service::Metrics, startup.metrics)?;
+    let metrics_address = metrics.as_ref().map(HttpListener::url);
 
     // Whoever was cut off stays so: without the revocations nobody is let in.
     let database = Database::open(startup.state.file(DATABASE))?;
@@ -163,6 +170,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         socket,
         console,
         console_address: console_address.clone(),
+        metrics,
+        metrics_address: metrics_address.clone(),
         snapshot: published.clone(),
         keys: keys.clone(),
         key_refresh: key_refresh.clone(),
@@ -199,6 +208,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
             &listeners,
             &certificate_fingerprint,
             console_address.as_deref(),
+            metrics_address.as_deref(),
         )
     });
     control.stop();
@@ -250,14 +260,23 @@ fn run_shards(
 }
 
 /// The line that says that agents can connect, and where.
-fn ready(listeners: &[String], fingerprint: &str, console: Option<&str>) -> std::io::Result<()> {
-    tracing::info!(certificate_sha256 = fingerprint, console, "ready");
+fn ready(
+    listeners: &[String],
+    fingerprint: &str,
+    console: Option<&str>,
+    metrics: Option<&str>,
+) -> std::io::Result<()> {
+    tracing::info!(certificate_sha256 = fingerprint, console, metrics, "ready");
     let mut out = std::io::stdout().lock();
-    let console = console.map_or(String::new(), |console| format!("; console on {console}"));
+    let on = |what: &str, url: Option<&str>| {
+        url.map_or_else(String::new, |url| format!("; {what} on {url}"))
+    };
     writeln!(
         out,
-        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}{console}",
-        listeners.join(", ")
+        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}{}{}",
+        listeners.join(", "),
+        on("console", console),
+        on("metrics", metrics),
     )?;
     out.flush()
 }

@@ -53,6 +53,7 @@ pub(super) struct Listen {
     pub(super) postgres: Option<Spanned<Vec<Spanned<Listener>>>>,
     pub(super) admin: Option<Text>,
     pub(super) console: Option<Text>,
+    pub(super) metrics: Option<Text>,
 }
 
 /// A listener, written as an address or as a table.

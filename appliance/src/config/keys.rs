@@ -129,6 +129,11 @@ keys! {
          `ADDRESS:PORT`. Plain HTTP on a loopback address, elsewhere HTTPS with `tls.certificate`. \
          Port 0 takes a free port.";
 
+    LISTEN_METRICS: "listen.metrics", Kind::Text, Described("metrics at the admin API alone"),
+        Restart, "\"127.0.0.1:9460\"",
+        "Where `/metrics`, `/healthz` and `/readyz` are served, in plain HTTP and without a login: \
+         one `ADDRESS:PORT`. Not for agents: it says which rules refuse. Port 0 takes a free port.";
+
     RUNTIME_SHARDS: "runtime.shards", Kind::Count { min: 1, max: 512 },
         Described("one for each CPU that the process may use"), Restart, "2",
         "How many shards to run.";

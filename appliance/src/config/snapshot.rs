@@ -187,6 +187,8 @@ pub struct Startup {
     pub admin_socket: PathBuf,
     /// `listen.console`.
     pub console: Option<SocketAddr>,
+    /// `listen.metrics`.
+    pub metrics: Option<SocketAddr>,
     pub runtime_directory: PathBuf,
     pub state: StateDirectory,
     pub listeners: Vec<ListenerSettings>,

@@ -1,7 +1,8 @@
-//! `listen.console`: where people's browsers and other programs reach the control plane.
+//! `listen.console` and `listen.metrics`: where browsers and programs reach the control plane.
 //!
-//! Plain HTTP on loopback addresses, where the bytes stay on this machine; TLS with the appliance's
-//! certificate everywhere else.
+//! The console is plain HTTP on loopback addresses, where the bytes stay on this machine, and has TLS
+//! with the appliance's certificate everywhere else. Metrics, which hold no secret and take none, are
+//! plain everywhere.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,34 +30,60 @@ const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
 /// From accept until the TLS handshake is done.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What is served at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Console,
+    Metrics,
+}
+
+impl Service {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Console => "listen.console",
+            Self::Metrics => "listen.metrics",
+        }
+    }
+}
+
 /// A bound listener.
 #[derive(Debug)]
-pub struct ConsoleListener {
+pub struct HttpListener {
+    service: Service,
     socket: StdListener,
     address: SocketAddr,
 }
 
 /// It could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (listen.console)")]
-pub struct ConsoleListenError {
+#[error("cannot listen on {address} ({})", service.key())]
+pub struct HttpListenError {
+    pub service: Service,
     pub address: SocketAddr,
     pub source: io::Error,
 }
 
-impl ConsoleListener {
+impl HttpListener {
     /// Listens at `address`.
     ///
     /// # Errors
     /// The address can not be had.
-    pub fn bind(address: SocketAddr) -> Result<Self, ConsoleListenError> {
+    pub fn bind(service: Service, address: SocketAddr) -> Result<Self, HttpListenError> {
         let bound = || -> io::Result<Self> {
             let socket = StdListener::bind(address)?;
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
-            Ok(Self { socket, address })
+            Ok(Self {
+                service,
+                socket,
+                address,
+            })
         };
-        bound().map_err(|source| ConsoleListenError { address, source })
+        bound().map_err(|source| HttpListenError {
+            service,
+            address,
+            source,
+        })
     }
 
     /// Its URL as far as the address says: with the port that the kernel chose.
@@ -66,35 +93,42 @@ impl ConsoleListener {
     }
 
     fn is_plain(&self) -> bool {
-        self.address.ip().to_canonical().is_loopback()
+        let is_loopback = self.address.ip().to_canonical().is_loopback();
+        is_loopback || self.service == Service::Metrics
     }
 }
 
 /// Serves until it is told to close.
 pub(super) async fn serve(
-    listener: ConsoleListener,
+    listener: HttpListener,
     router: Router,
     snapshot: Published<Snapshot>,
     mut closing: Closing,
-) -> io::Result<()> {
-    let is_plain = listener.is_plain();
-    let listener = TcpListener::from_std(listener.socket)?;
+) {
+    let (is_plain, key) = (listener.is_plain(), listener.service.key());
+    let listener = match TcpListener::from_std(listener.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "{key} is not served");
+            return;
+        }
+    };
     let places = Places::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = closing.told() => return Ok(()),
+            () = closing.told() => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "accepting at listen.console failed");
+                tracing::warn!(%error, "accepting at {key} failed");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Some(place) = places.take(peer.ip()) else {
-            tracing::debug!(%peer, "too many connections at listen.console");
+            tracing::debug!(%peer, "too many connections at {key}");
             continue;
         };
         // The certificate in force when the connection begins.

@@ -17,6 +17,7 @@ mod listener;
 mod observe;
 mod peer;
 mod plane;
+mod probes;
 mod rates;
 mod recordings;
 mod revocations;
@@ -38,7 +39,7 @@ pub use clients::{ClientsError, TokenClients};
 pub use console::ConsoleLink;
 pub use database::{DATABASE, Database, DatabaseError, Part};
 pub use issuers::kept as kept_keys;
-pub use listener::{ConsoleListenError, ConsoleListener};
+pub use listener::{HttpListenError, HttpListener, Service};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,

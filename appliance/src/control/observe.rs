@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use runtime::{Published, ReplySender, ShardId};
 
+use crate::approvals::Broker;
 use crate::config::Snapshot;
 use crate::identity::RemoteKeys;
 use crate::recorder::JournalHandle;
+use crate::revocation::RevocationSet;
 use crate::shard::LiveSession;
 use crate::shard::mailbox::{Directory, ToShard};
 use crate::telemetry::metrics::{JournalObservation, Observation};
@@ -21,6 +23,8 @@ pub(super) struct Observer {
     pub(super) directory: Directory,
     pub(super) snapshot: Published<Snapshot>,
     pub(super) keys: Published<RemoteKeys>,
+    pub(super) approvals: Broker,
+    pub(super) revocations: Published<RevocationSet>,
     pub(super) recorder: JournalHandle,
     pub(super) started: Instant,
 }
@@ -40,6 +44,10 @@ impl Observer {
     /// What there is to be seen. Takes as long as the slowest shard, and [`ANSWER_DEADLINE`] at most.
     pub(super) async fn observe(&self) -> Observation {
         let shards = self.ask(|reply| ToShard::Observe { reply }).await;
+        let keys = self.keys.load();
+        let refused = keys.sources.iter().filter(|known| known.keys.is_none());
+        let now = runtime::unix_time().as_secs();
+        let ages = keys.sources.iter().filter_map(|known| known.age(now));
         let journal = self.recorder.status();
         let snapshot = self.snapshot.load();
         Observation {
@@ -54,7 +62,10 @@ impl Observer {
             policy_age: snapshot.in_force_since.elapsed(),
             uptime: self.started.elapsed(),
             draining: self.directory.is_draining(),
-            gauges: issuers(&self.keys.load()),
+            approvals_pending: wide(self.approvals.count().await.unwrap_or_default()),
+            revocations: wide(self.revocations.load().len()),
+            issuers_refused: wide(refused.count()),
+            issuer_keys_age: ages.max().unwrap_or_default(),
         }
     }
 
@@ -87,33 +98,20 @@ impl Observer {
     }
 }
 
-/// How issuers do whose keys are fetched.
-fn issuers(keys: &RemoteKeys) -> Vec<(&'static str, &'static str, f64)> {
-    let now = runtime::unix_time().as_secs();
-    let refused = keys.sources.iter().filter(|known| known.keys.is_none());
-    let ages = keys.sources.iter().filter_map(|known| known.age(now));
-    let oldest = ages.max().unwrap_or_default();
-    vec![
-        (
-            "sallyport_issuers_refused",
-            "Issuers whose keys could not be fetched, or not for too long",
-            f64::from(u32::try_from(refused.count()).unwrap_or(u32::MAX)),
-        ),
-        (
-            "sallyport_issuer_keys_age_seconds",
-            "Since the keys of an issuer were fetched, of the one where it is longest ago",
-            oldest.as_secs_f64(),
-        ),
-    ]
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// All that stands against new sessions.
 pub(super) fn not_ready(observation: &Observation) -> Vec<NotReady> {
+    // While it stops, a shard without sessions has ended.
+    if observation.draining {
+        return vec![NotReady::Draining];
+    }
     let silent = observation.shards.iter().enumerate();
     let silent = silent
         .filter(|(_, shard)| shard.is_none())
         .map(|(number, _)| NotReady::ShardSilent { number });
     let journal = observation.journal.in_trouble.then_some(NotReady::Journal);
-    let draining = observation.draining.then_some(NotReady::Draining);
-    silent.chain(journal).chain(draining).collect()
+    silent.chain(journal).collect()
 }

@@ -16,13 +16,13 @@ use super::clients::TokenClients;
 use super::console::{self, Console};
 use super::issuer::Card;
 use super::issuers::Keeper;
-use super::listener::{self, ConsoleListener};
+use super::listener::{self, HttpListener};
 use super::observe::Observer;
 use super::rates::Rates;
 use super::revocations::Revocations;
 use super::server::Closing;
 use super::socket::AdminSocket;
-use super::{api, server, site, trail, webhooks};
+use super::{api, probes, server, site, trail, webhooks};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::archive::{Action, Actor, ArchivistHandle, Holds, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
@@ -53,7 +53,9 @@ pub struct Plane {
     pub startup: Startup,
     pub socket: AdminSocket,
     /// `listen.console`, bound.
-    pub console: Option<ConsoleListener>,
+    pub console: Option<HttpListener>,
+    /// `listen.metrics`, bound.
+    pub metrics: Option<HttpListener>,
     pub snapshot: Published<Snapshot>,
     /// Where the keys of remote issuers are published.
     pub keys: Published<RemoteKeys>,
@@ -66,6 +68,8 @@ pub struct Plane {
     pub directory: Directory,
     /// The URL of `console`.
     pub console_address: Option<String>,
+    /// The URL of `metrics`.
+    pub metrics_address: Option<String>,
     pub recorder: JournalHandle,
     pub revocations: Arc<Revocations>,
     pub trail: Trail,
@@ -183,6 +187,8 @@ async fn serve(
         key_refresh: plane.key_refresh.clone(),
         recorder: plane.recorder.clone(),
         observer: Observer {
+            approvals: broker.clone(),
+            revocations: plane.revocations.published().clone(),
             keys: plane.keys.clone(),
             directory: plane.directory.clone(),
             snapshot: plane.snapshot.clone(),
@@ -205,11 +211,12 @@ async fn serve(
     if let Some(console) = plane.console.take() {
         let router = api::router(site::pages(), site::open(), shared.clone());
         let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());
-        tokio::spawn(async move {
-            if let Err(error) = listener::serve(console, router, snapshot, closing).await {
-                tracing::error!(%error, "listen.console is not served");
-            }
-        });
+        tokio::spawn(listener::serve(console, router, snapshot, closing));
+    }
+    if let Some(metrics) = plane.metrics.take() {
+        let router = probes::router(shared.observer.clone());
+        let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());
+        tokio::spawn(listener::serve(metrics, router, snapshot, closing));
     }
     let router = api::router(Router::new(), Router::new(), shared);
     tokio::spawn(async move {
@@ -412,6 +419,7 @@ impl Running {
             shards: self.plane.directory.shards(),
             listeners: self.plane.listeners.clone(),
             console: self.plane.console_address.clone(),
+            metrics: self.plane.metrics_address.clone(),
             state_directory: self.plane.startup.state.path().to_owned(),
             certificate_fingerprint: self.plane.certificate_fingerprint.clone(),
             draining: self.draining,

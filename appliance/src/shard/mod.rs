@@ -13,8 +13,11 @@ pub use sessions::{LiveSession, LiveState};
 
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -137,45 +140,52 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         let gate = Rc::clone(&gate);
         runtime::spawn(async move { accept(&shard, listener, &settings, &gate).await });
     }
-    loop {
+    let deadline = loop {
         match mailbox.recv().await {
-            Some(ToShard::Cancel {
-                process_id,
-                secret,
-                done,
-            }) => {
-                let shard = Rc::clone(&shard);
-                runtime::spawn(async move {
-                    let deadline = runtime::now() + shard.snapshot().limits.login_deadline;
-                    shard.cancel(process_id, &secret, deadline).await;
-                    // Whoever asked may have given up.
-                    let _ = done.send(());
-                });
-            }
-            Some(ToShard::Observe { reply }) => {
-                // Whoever asked may have given up.
-                let _ = reply.send(shard.observe());
-            }
-            Some(ToShard::List { reply }) => {
-                // Whoever asked may have given up.
-                let _ = reply.send(shard.sessions.list());
-            }
-            Some(ToShard::Kill { session, done }) => {
-                // Whoever asked may have given up.
-                let _ = done.send(shard.sessions.kill(session));
-            }
-            Some(ToShard::Drain { deadline }) => {
-                gate.close();
-                shard.drain(deadline).await;
-                return Ok(());
-            }
+            Some(ToShard::Drain { deadline }) => break deadline,
+            Some(message) => answer(&shard, message),
             // The control plane is gone; so is everybody who could ask for anything.
-            None => {
-                gate.close();
-                shard.drain(runtime::now()).await;
-                return Ok(());
-            }
+            None => break runtime::now(),
         }
+    };
+    gate.close();
+    let mut drained = pin!(shard.drain(deadline));
+    poll_fn(|context| {
+        // What is asked meanwhile is answered until the last session has left.
+        while let Poll::Ready(Some(message)) = mailbox.poll_recv(context) {
+            answer(&shard, message);
+        }
+        drained.as_mut().poll(context)
+    })
+    .await;
+    Ok(())
+}
+
+/// Does what a message asks, but for a drain, which begins once. Whoever asked may have given up.
+fn answer(shard: &Rc<Shard>, message: ToShard) {
+    match message {
+        ToShard::Cancel {
+            process_id,
+            secret,
+            done,
+        } => {
+            let shard = Rc::clone(shard);
+            runtime::spawn(async move {
+                let deadline = runtime::now() + shard.snapshot().limits.login_deadline;
+                shard.cancel(process_id, &secret, deadline).await;
+                let _ = done.send(());
+            });
+        }
+        ToShard::Observe { reply } => {
+            let _ = reply.send(shard.observe());
+        }
+        ToShard::List { reply } => {
+            let _ = reply.send(shard.sessions.list());
+        }
+        ToShard::Kill { session, done } => {
+            let _ = done.send(shard.sessions.kill(session));
+        }
+        ToShard::Drain { .. } => {}
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Setup<'a> {
     pub listeners: Vec<String>,
     /// `listen.console`, if there is one.
     pub console: Option<&'a str>,
+    /// `listen.metrics`, if there is one.
+    pub metrics: Option<&'a str>,
     /// Holds the rings instead of a folder beside the configuration.
     pub runtime_directory: Option<PathBuf>,
     /// Run instead of the binary, with the binary and its arguments as arguments.
@@ -83,6 +85,7 @@ impl Setup<'_> {
             shards: 2,
             listeners: Vec::new(),
             console: None,
+            metrics: None,
             runtime_directory: None,
             wrapper: Vec::new(),
         }
@@ -175,6 +178,13 @@ impl Appliance {
             .as_str()
             .expect("a console")
             .to_owned()
+    }
+
+    /// Where `listen.metrics` is.
+    pub fn metrics_address(&self) -> SocketAddr {
+        let status: Value = serde_json::from_str(&self.cli_text(&["status", "--json"])).unwrap();
+        let url = status["status"]["metrics"].as_str().expect("metrics");
+        url.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     pub fn token(&self, agent: &str, groups: &str) -> String {
@@ -293,6 +303,7 @@ impl Appliance {
 postgres = [{listeners}]
 admin = "{root}/run/admin.sock"
 {console}
+{metrics}
 
 [runtime]
 shards = {shards}
@@ -316,6 +327,9 @@ tls = "{target_tls}"
             console = setup
                 .console
                 .map_or(String::new(), |address| format!("console = \"{address}\"")),
+            metrics = setup
+                .metrics
+                .map_or(String::new(), |address| format!("metrics = \"{address}\"")),
             shards = setup.shards,
             target = if setup.target.starts_with('[') {
                 setup.target.clone()

@@ -1,12 +1,11 @@
 //! What the appliance says of itself: metrics, health, `status` and `top`.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::appliance::{Appliance, POLICY, Setup, orders_server, wait_until};
-use crate::wire::{PATIENCE, tags};
+use crate::http::Request;
+use crate::wire::tags;
 
 const MASK: &str = r#"
 [[mask]]
@@ -18,16 +17,9 @@ with    = "redact"
 
 /// The body that the admin socket answers with.
 fn get(appliance: &Appliance, path: &str) -> String {
-    let socket = appliance.directory().join("run/admin.sock");
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    body.to_owned()
+    let answer = Request::get(path).unix(&appliance.directory().join("run/admin.sock"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
 }
 
 /// The sum of the lines of one metric whose labels hold all of `labels`.
@@ -142,4 +134,36 @@ fn health_status_and_top_show_the_same() {
     assert_eq!(top.matches("ready; up").count(), 2, "{top}");
     assert!(top.contains("no-destruction"), "{top}");
     assert!(!top.contains('\u{1b}'), "a pipe is no terminal");
+}
+
+#[test]
+fn whoever_scrapes_needs_no_login_and_a_load_balancer_learns_of_a_stop() {
+    let server = orders_server();
+    let mut appliance = Appliance::start(&Setup {
+        metrics: Some("127.0.0.1:0"),
+        tables: "[drain]\ndeadline = \"20s\"\n".to_owned(),
+        ..Setup::for_server(&server)
+    });
+    let address = appliance.metrics_address();
+    let ask = |path: &str| Request::get(path).tcp(address);
+    let metrics = ask("/metrics");
+    assert_eq!(metrics.status, 200);
+    let kind = metrics.header("content-type").unwrap();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    assert!(metrics.body.contains("sallyport_shard_up{shard=\"1\"} 1.0"));
+    assert_eq!(ask("/healthz").status, 200);
+    assert_eq!(ask("/readyz").status, 200);
+    for path in ["/", "/v1/status", "/v1/metrics", "/metrics/"] {
+        assert_eq!(ask(path).status, 404, "{path}");
+    }
+    assert_eq!(Request::post("/metrics", "").tcp(address).status, 405);
+
+    let mut wire = appliance.login("claude", "analysts");
+    wire.query("begin");
+    appliance.send_signal(Signal::TERM);
+    wait_until("it is not ready", || ask("/readyz").status == 503);
+    assert_eq!(ask("/readyz").body, "it was told to stop\n");
+    assert_eq!(ask("/healthz").status, 200, "it is well");
+    wire.query("rollback");
+    assert!(appliance.wait().success());
 }

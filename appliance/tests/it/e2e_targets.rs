@@ -47,6 +47,7 @@ fn appliance_for(ports: &[u16], keys: &str) -> Appliance {
         shards: 1,
         listeners: Vec::new(),
         console: None,
+        metrics: None,
         runtime_directory: None,
         wrapper: Vec::new(),
     })

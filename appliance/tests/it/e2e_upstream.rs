@@ -22,6 +22,7 @@ fn appliance_for(target: &str) -> Appliance {
         shards: 1,
         listeners: Vec::new(),
         console: None,
+        metrics: None,
         runtime_directory: None,
         wrapper: Vec::new(),
     })

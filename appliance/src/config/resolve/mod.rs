@@ -26,7 +26,7 @@ use tracing::Level;
 
 use self::reader::{Reader, read_source};
 use super::console_url::ConsoleUrl;
-use super::file::{self, File, Listener, ListenerTable, span_of};
+use super::file::{self, File, Listener, ListenerTable, Text, span_of};
 use super::keys;
 use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
@@ -251,6 +251,7 @@ fn needs_restart(file: &Path, running: &Startup, written: &Startup) -> Vec<Probl
     let changes = [
         ("listen.postgres", running.listeners != written.listeners),
         ("listen.console", running.console != written.console),
+        ("listen.metrics", running.metrics != written.metrics),
         ("listen.admin", running.admin_socket != written.admin_socket),
         ("runtime.shards", running.shards != written.shards),
         (
@@ -285,7 +286,8 @@ fn startup(
     Startup {
         shards: shards.and_then(NonZero::new),
         admin_socket: admin_path(reader, written, &runtime_directory),
-        console: console_address(reader, written),
+        console: http_address(reader, written.listen.console.as_ref()),
+        metrics: http_address(reader, written.listen.metrics.as_ref()),
         listeners: listeners(reader, written),
         recording: recording(reader, written, &runtime_directory, &state_directory),
         archive: archive(reader, written),
@@ -345,7 +347,7 @@ fn archive_keys(
     let archive = &written.archive;
     let written_at = archive.signing_key.as_ref();
     // A reference that leads nowhere is a problem of its own.
-    let mut read = |text: Option<&file::Text>| match text {
+    let mut read = |text: Option<&Text>| match text {
         Some(text) => reader.secret(text).map(Some),
         None => Some(None),
     };
@@ -429,7 +431,7 @@ fn listener(
 
 fn trusted_proxies(
     reader: &mut Reader<'_>,
-    written: Option<&Spanned<Vec<file::Text>>>,
+    written: Option<&Spanned<Vec<Text>>>,
     is_unix: bool,
 ) -> TrustedProxies {
     let mut proxies = Vec::new();
@@ -471,8 +473,8 @@ fn listen_address(
     }
 }
 
-fn console_address(reader: &mut Reader<'_>, written: &File) -> Option<SocketAddr> {
-    let text = written.listen.console.as_ref()?;
+fn http_address(reader: &mut Reader<'_>, written: Option<&Text>) -> Option<SocketAddr> {
+    let text = written?;
     let address = text.get_ref().parse::<SocketAddr>();
     if address.is_err() {
         let message = "expected `ADDRESS:PORT` such as `127.0.0.1:7070`; names are not looked up";
@@ -629,7 +631,7 @@ fn check_roles(reader: &mut Reader<'_>, written: &File) {
 }
 
 fn roles(written: &File, policy: &policy::Policy, builtin: Option<&BuiltinIssuer>) -> Roles {
-    let groups = |list: &[file::Text]| -> Vec<String> {
+    let groups = |list: &[Text]| -> Vec<String> {
         list.iter().map(|group| group.get_ref().clone()).collect()
     };
     let roles = Roles::default()
@@ -692,7 +694,7 @@ fn tls(
     served.map_err(|error| reader.error(at, &error)).ok()
 }
 
-fn certificate_names(written: Option<&Spanned<Vec<file::Text>>>) -> Vec<String> {
+fn certificate_names(written: Option<&Spanned<Vec<Text>>>) -> Vec<String> {
     if let Some(written) = written {
         return written
             .get_ref()

@@ -37,6 +37,8 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// Where `listen.console` is, as a URL.
     pub console: Option<String>,
+    /// Where `listen.metrics` is, as a URL.
+    pub metrics: Option<String>,
     #[schema(value_type = String)]
     pub state_directory: PathBuf,
     /// SHA-256 of the certificate that clients see.

@@ -27,8 +27,14 @@ pub struct Observation {
     pub policy_age: Duration,
     pub uptime: Duration,
     pub draining: bool,
-    /// What other parts of the control plane count: a name, its help, and a value.
-    pub gauges: Vec<(&'static str, &'static str, f64)>,
+    /// Requests for approval that wait for people.
+    pub approvals_pending: u64,
+    /// Revocations in force.
+    pub revocations: u64,
+    /// Issuers whose keys could not be fetched, or not for too long.
+    pub issuers_refused: u64,
+    /// Since the keys of an issuer were fetched, of the one where it is longest ago.
+    pub issuer_keys_age: Duration,
 }
 
 /// What one shard says of itself.
@@ -267,10 +273,26 @@ impl Collector for Observation {
             "Connections that a panic ended",
             [(vec![], sum(|shard| shard.panics))],
         )?;
-        for (name, help, value) in &self.gauges {
-            out.gauges(name, help, [(vec![], *value)])?;
-        }
-        Ok(())
+        out.gauges(
+            "sallyport_approvals_pending",
+            "Requests for approval that wait for people",
+            [(vec![], float(self.approvals_pending))],
+        )?;
+        out.gauges(
+            "sallyport_revocations",
+            "Revocations in force",
+            [(vec![], float(self.revocations))],
+        )?;
+        out.gauges(
+            "sallyport_issuers_refused",
+            "Issuers whose keys could not be fetched, or not for too long",
+            [(vec![], float(self.issuers_refused))],
+        )?;
+        out.gauges(
+            "sallyport_issuer_keys_age_seconds",
+            "Since the keys of an issuer were fetched, of the one where it is longest ago",
+            [(vec![], self.issuer_keys_age.as_secs_f64())],
+        )
     }
 }
 
@@ -374,7 +396,10 @@ mod tests {
             policy_age: Duration::from_secs(90),
             uptime: Duration::from_secs(91),
             draining: false,
-            gauges: vec![("sallyport_approvals_pending", "Requests for approval", 4.0)],
+            approvals_pending: 4,
+            revocations: 0,
+            issuers_refused: 0,
+            issuer_keys_age: Duration::ZERO,
         }
     }
 
@@ -395,6 +420,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn the_document_has_every_metric_and_no_other() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let rows = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `sallyport_"));
+        let mut documented: Vec<String> = rows
+            .filter_map(|row| row.split_once("` |"))
+            .filter(|(name, _)| !name.contains(' '))
+            .map(|(name, _)| format!("sallyport_{name}"))
+            .collect();
+        let text = expose(observation());
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut exposed: Vec<String> = types
+            .filter_map(|line| line.split(' ').next().map(str::to_owned))
+            .collect();
+        documented.sort();
+        exposed.sort();
+        assert_eq!(documented, exposed);
     }
 
     #[test]
