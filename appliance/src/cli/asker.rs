@@ -45,23 +45,27 @@ impl Asker {
                 AdminClient::remote(server, &roots)?
             }
         };
-        Ok(match self.token(environment)? {
+        Ok(match token(self.token_file.as_deref(), environment)? {
             Some(token) => client.with_token(token),
             None => client,
         })
     }
+}
 
-    fn token(&self, environment: &Environment) -> Result<Option<Secret>, Failure> {
-        // One more than a token may have, so that a longer one is refused and not cut.
-        let limit = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX);
-        if let Some(path) = &self.token_file {
-            let bytes = read(path, limit.saturating_add(2))?;
-            return Ok(Some(Secret::new(bytes)));
-        }
-        let given = (environment.variable)(TOKEN_VARIABLE);
-        let given = given.filter(|token| !token.is_empty());
-        Ok(given.map(|token| Secret::new(token.into_encoded_bytes())))
+/// The token of the person who asks: from the file, or from the environment.
+pub(super) fn token(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Option<Secret>, Failure> {
+    // One more than a token may have, so that a longer one is refused and not cut.
+    let limit = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX);
+    if let Some(path) = file {
+        let bytes = read(path, limit.saturating_add(2))?;
+        return Ok(Some(Secret::new(bytes)));
     }
+    let given = (environment.variable)(TOKEN_VARIABLE);
+    let given = given.filter(|token| !token.is_empty());
+    Ok(given.map(|token| Secret::new(token.into_encoded_bytes())))
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {

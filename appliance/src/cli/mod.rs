@@ -7,6 +7,7 @@ mod approvals;
 mod asker;
 mod audit;
 mod check;
+mod console;
 mod explain;
 mod policy;
 mod revoke;
@@ -107,6 +108,8 @@ enum Command {
     /// Prove what was recorded, and keep it
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Print a link that signs a browser in to the console, once, within a minute
+    Console(console::Console),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
     /// Show how the running appliance does, again and again
@@ -169,6 +172,7 @@ pub fn run(
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
+        Command::Console(console) => console.run(&environment),
         Command::Status(options) => running::status(&environment, &options),
         Command::Top(top) => top.run(&environment),
     };

@@ -155,6 +155,10 @@ pub(super) struct Recording {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Console {
     pub(super) url: Option<Text>,
+    pub(super) issuer: Option<Text>,
+    pub(super) client_id: Option<Text>,
+    pub(super) client_secret: Option<Text>,
+    pub(super) scopes: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -258,6 +258,19 @@ keys! {
          with it. `https://HOST` or `https://HOST:PORT`; `http://` for loopback names only. Requests \
          for any other host than this, loopback names and the address that they came to are \
          refused.";
+    CONSOLE_ISSUER: "console.issuer", Kind::Text,
+        Described("nobody: `sallyport console` prints links that sign in"), Reload, "\"corp\"",
+        "The name of the issuer at which people sign in to the console. Its discovery document has \
+         to be found, so it is one without `jwks`.";
+    CONSOLE_CLIENT_ID: "console.client_id", Kind::Text, Described("with `console.issuer` required"),
+        Reload, "\"sallyport-console\"",
+        "As what the console is registered there, with the redirect URI `URL/login/callback`.";
+    CONSOLE_CLIENT_SECRET: "console.client_secret", Kind::Secret, Described("none: a public client"),
+        Reload, "\"credential:console-client\"",
+        "The client's secret, if the issuer gave it one. PKCE is used in any case.";
+    CONSOLE_SCOPES: "console.scopes", Kind::TextList, Described("`openid`, `profile`"), Reload,
+        "[\"openid\", \"profile\", \"groups\"]",
+        "What is asked for, so that the ID token has the groups. `openid` is always among it.";
 
     ROLES_VIEWER: "roles.viewer", Kind::TextList, Described("nobody"), Reload, "[\"engineering\"]",
         "Groups whose members see sessions, recordings, requests for approval, targets and rules, \

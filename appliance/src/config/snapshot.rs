@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 
 use super::console_url::ConsoleUrl;
 use super::mask_key::MaskKey;
+use super::secret::Secret;
 use super::state::StateDirectory;
 use super::webhook::WebhookSettings;
 use crate::archive::{ArchiveKeys, ArchiveSettings};
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub console_tls: Arc<ServerConfig>,
     /// Where people reach the console, if the operator said so.
     pub console_url: Option<ConsoleUrl>,
+    /// How people sign in to the console, if not by links alone.
+    pub console_login: Option<ConsoleLogin>,
     pub authenticators: Authenticators,
     pub targets: Targets,
     pub policy: Arc<policy::Policy>,
@@ -50,6 +53,17 @@ pub struct Snapshot {
     pub webhooks: Vec<Arc<WebhookSettings>>,
     /// From the order to stop until the last connection is closed.
     pub drain_deadline: Duration,
+}
+
+/// The console as a client of an issuer. No `Debug`: it holds a secret.
+#[derive(Clone)]
+pub struct ConsoleLogin {
+    /// The operator's name for the issuer.
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: Option<Secret>,
+    /// With `openid`.
+    pub scopes: Vec<String>,
 }
 
 /// Bounds on peers.

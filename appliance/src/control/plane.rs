@@ -176,7 +176,13 @@ async fn serve(
 ) {
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
     let (close, closing) = Closing::new();
-    let console = Arc::new(Console::new());
+    let console = match Console::new(plane.console_address.clone()) {
+        Ok(console) => Arc::new(console),
+        Err(error) => {
+            tracing::error!(%error, "the control plane cannot start");
+            return;
+        }
+    };
     let (desk, inbox) = asked.approvals;
     let broker = Broker::start(desk, inbox);
     let shared = Shared {

@@ -1,6 +1,6 @@
 //! Who calls: from a claim to a `Principal`, and the evidence that it was proven.
 //!
-//! `prove` and `prove_anew` are the only ways to a `Proven`. They decide who somebody is, never what they may do.
+//! `prove`, `prove_anew` and `prove_login` are the only ways to a `Proven`. They decide who somebody is, never what they may do.
 
 mod builtin;
 mod cache;
@@ -118,6 +118,11 @@ impl Authenticators {
         })
     }
 
+    /// The one that the operator calls `name`.
+    pub fn named(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| issuer.name == name)
+    }
+
     fn issuer(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.iter().find(|issuer| issuer.answers_to(iss))
     }
@@ -142,7 +147,7 @@ pub enum Claim<'a> {
 
 /// Evidence that a principal was proven.
 ///
-/// Made by `prove` and `prove_anew` alone. Per connection, or per request to the control plane.
+/// Made by `prove`, `prove_anew` and `prove_login` alone. Per connection, or per request to the control plane.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Proven {
@@ -221,6 +226,8 @@ pub enum ProofFailure {
     NotYetValid { seconds: u64 },
     #[error("meant for another audience")]
     WrongAudience,
+    #[error("made for another login (nonce)")]
+    WrongNonce,
     #[error("the issuer left the groups out because there are too many (_claim_names)")]
     GroupsLeftOut,
     #[error("{count} groups are too many")]
@@ -249,6 +256,7 @@ impl ProofFailure {
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
             | Self::WrongAudience
+            | Self::WrongNonce
             | Self::GroupsLeftOut
             | Self::TooManyGroups { .. }
             | Self::DelegationTooDeep => None,
@@ -294,6 +302,38 @@ pub fn prove_anew(
     let (token, proof) = presented(claim)?;
     let principal = Arc::new(token::verify(authenticators, remote, token, proof, now)?);
     Ok(Proven { principal })
+}
+
+/// A login at the console: what an ID token must have been made for.
+#[derive(Clone, Copy)]
+pub struct Login<'a> {
+    /// The exact `iss`.
+    pub issuer: &'a str,
+    pub client_id: &'a str,
+    pub nonce: &'a str,
+}
+
+/// Proves an ID token that its issuer gave for `login`, at `now` (seconds since 1970).
+///
+/// It is meant for the client, and not for this service as an access token is: it proves nothing
+/// anywhere else.
+///
+/// # Errors
+/// As `prove`.
+pub fn prove_login(
+    authenticators: &Authenticators,
+    remote: &RemoteKeys,
+    login: &Login<'_>,
+    token: &[u8],
+    now: u64,
+) -> Result<Proven, ProofFailure> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(ProofFailure::TokenTooLong { bytes: token.len() });
+    }
+    let principal = token::verify_login(authenticators, remote, login, token, now)?;
+    Ok(Proven {
+        principal: Arc::new(principal),
+    })
 }
 
 /// The principal of a token with these claims, were it genuine: for explanations. It proves nothing,

@@ -260,6 +260,76 @@ fn every_algorithm_proves_a_principal() {
 }
 
 #[test]
+fn an_id_token_proves_whoever_began_this_login_and_nobody_elsewhere() {
+    let world = World::new();
+    let header = json!({"alg": "EdDSA", "kid": "ed"});
+    let id_token = with(claims(), json!({"aud": "console", "nonce": "n-1"}));
+    let login = Login {
+        issuer: CORP,
+        client_id: "console",
+        nonce: "n-1",
+    };
+    let prove = |token: &str, login: &Login<'_>| {
+        let remote = RemoteKeys::none();
+        let proven = prove_login(&world.authenticators, &remote, login, token.as_bytes(), NOW);
+        proven.map(|proven| proven.principal().subject.clone())
+    };
+    let good = token(&header, &id_token, &world.ed);
+    assert_eq!(prove(&good, &login).as_deref(), Ok("agent-7"));
+    assert_eq!(world.prove(&good).unwrap_err(), ProofFailure::WrongAudience);
+
+    let cases = [
+        (json!({"nonce": "n-2"}), ProofFailure::WrongNonce),
+        (json!({"nonce": "<absent>"}), ProofFailure::WrongNonce),
+        (json!({"aud": "sallyport"}), ProofFailure::WrongAudience),
+        (
+            json!({"aud": ["console", "other"], "azp": "other"}),
+            ProofFailure::WrongAudience,
+        ),
+        (json!({"iss": PARTNER}), ProofFailure::UnknownIssuer),
+        (
+            json!({"exp": NOW - 31}),
+            ProofFailure::Expired { seconds: 31 },
+        ),
+    ];
+    for (changes, failure) in cases {
+        let changed = token(&header, &with(id_token.clone(), changes.clone()), &world.ed);
+        assert_eq!(prove(&changed, &login), Err(failure), "{changes}");
+    }
+    let by_another = token(&header, &id_token, &world.partner);
+    assert_eq!(prove(&by_another, &login), Err(ProofFailure::BadSignature));
+    let elsewhere = Login {
+        issuer: PARTNER,
+        ..login
+    };
+    assert_eq!(prove(&good, &elsewhere), Err(ProofFailure::UnknownIssuer));
+}
+
+#[test]
+fn claims_alone_name_somebody_and_prove_nothing() {
+    let world = World::new();
+    let suppose = |text: &str| suppose(&world.authenticators, text.as_bytes());
+    let supposed = suppose(&claims().to_string()).unwrap();
+    assert_eq!(supposed.subject, "agent-7");
+    assert_eq!(supposed.groups, ["corp:analysts"]);
+    let expired = with(claims(), json!({"exp": 1, "aud": "another"}));
+    let unsigned = sign("{}", &expired.to_string(), &Key::Nothing, "");
+    assert_eq!(suppose(&unsigned).unwrap().subject, "agent-7");
+    assert_eq!(
+        suppose(&with(claims(), json!({"iss": "<absent>"})).to_string()),
+        Err(ProofFailure::MissingClaim { claim: "iss" }),
+        "there are two issuers"
+    );
+    assert_eq!(suppose("nobody"), Err(ProofFailure::NotAToken));
+    assert_eq!(
+        suppose(&"x".repeat(TOKEN_BYTES_MAX + 1)),
+        Err(ProofFailure::TokenTooLong {
+            bytes: TOKEN_BYTES_MAX + 1
+        })
+    );
+}
+
+#[test]
 fn what_a_token_presented_by_oauthbearer_proves_says_so() {
     let world = World::new();
     let token = token(&json!({"alg": "EdDSA", "kid": "ed"}), &claims(), &world.ed);

@@ -30,6 +30,7 @@ mod e2e_cancel;
 mod e2e_catalogue;
 mod e2e_certificates;
 mod e2e_clients;
+mod e2e_console;
 mod e2e_control;
 mod e2e_crash;
 mod e2e_denial;

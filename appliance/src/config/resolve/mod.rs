@@ -3,6 +3,7 @@
 //! It goes on after a mistake, so that as many as possible are found at once; with any mistake
 //! the whole configuration is refused.
 
+mod console_login;
 mod issuers;
 mod reader;
 mod targets;
@@ -193,6 +194,10 @@ fn resolve(
     let mask_key = mask_key
         .map_err(|error| reader.error(span_of(written.state.directory.as_ref()), &error))
         .ok();
+    let accepted = issuers
+        .as_ref()
+        .map_or(&[][..], |issuers| &issuers.accepted);
+    let console_login = console_login::resolve(&mut reader, &written, accepted);
     check_roles(&mut reader, &written);
     let mut problems = Vec::new();
     let targets = all_targets(&mut reader, &written, environment, &mut problems);
@@ -224,6 +229,7 @@ fn resolve(
         tls: served.tls,
         console_tls: served.console_tls,
         console_url,
+        console_login,
         authenticators: Authenticators::new(generation, issuers.accepted),
         targets: Targets::new(targets),
         policy,

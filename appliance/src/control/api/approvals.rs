@@ -138,7 +138,7 @@ pub(super) async fn show(
         (status = 409, description = "It is over, or has this approval already", body = super::Refused),
     )
 )]
-pub(super) async fn approve(
+pub(in crate::control) async fn approve(
     State(shared): State<Shared>,
     person: Person,
     Path(id): Path<String>,
@@ -162,7 +162,7 @@ pub(super) async fn approve(
         (status = 422, description = "Not a reason", body = super::Refused),
     )
 )]
-pub(super) async fn deny(
+pub(in crate::control) async fn deny(
     State(shared): State<Shared>,
     person: Person,
     Path(id): Path<String>,

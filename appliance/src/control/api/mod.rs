@@ -4,7 +4,7 @@
 //! ask the control plane's task and wait for its answer; they own no state.
 
 mod appliance;
-mod approvals;
+pub(super) mod approvals;
 mod archive;
 mod caller;
 mod clients;
@@ -13,7 +13,7 @@ mod health;
 mod live;
 mod openapi;
 mod policy;
-mod revocations;
+pub(super) mod revocations;
 mod routes;
 mod sessions;
 mod tokens;
@@ -31,7 +31,7 @@ pub use appliance::{IssuerStatus, ReloadReport, Status};
 pub use approvals::{Answered, ApprovalsWanted, Denial};
 pub use archive::{HoldWanted, SealedNow};
 pub(super) use caller::{
-    Caller, CookieSession, CookieSessions, Door, Operator, SessionOf, cookie, is_safe,
+    Caller, CookieSession, CookieSessions, Door, Operator, Person, SessionOf, cookie, is_safe,
 };
 pub use clients::{ClientLine, ClientMade, ClientWanted};
 pub use error::Refused;

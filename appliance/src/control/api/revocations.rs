@@ -157,7 +157,7 @@ pub(super) async fn list(
             body = super::Refused),
     )
 )]
-pub(super) async fn revoke(
+pub(in crate::control) async fn revoke(
     State(shared): State<Shared>,
     caller: Caller,
     Json(wanted): Json<RevocationWanted>,
@@ -235,7 +235,7 @@ pub(super) async fn revoke(
             body = super::Refused),
     )
 )]
-pub(super) async fn lift(
+pub(in crate::control) async fn lift(
     State(shared): State<Shared>,
     caller: Caller,
     Path(id): Path<i64>,
@@ -297,7 +297,7 @@ fn lift_now(shared: &Shared, id: i64, by: &str) -> Response {
         (status = 503, description = "A shard could not be told", body = super::Refused),
     )
 )]
-pub(super) async fn end_session(
+pub(in crate::control) async fn end_session(
     State(shared): State<Shared>,
     caller: Caller,
     Path(id): Path<String>,

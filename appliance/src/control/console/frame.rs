@@ -1,11 +1,11 @@
-//! What every page has around its content, and the headers that every answer has.
+//! What every page has around its content.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use askama::Template;
 use askama::filters::HtmlSafe;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::marked::Marked;
@@ -16,25 +16,27 @@ pub(super) const STYLE: &str = include_str!("assets/console.css");
 /// The script, compiled in.
 pub(super) const SCRIPT: &str = include_str!("assets/console.js");
 
-/// Nothing but what the appliance itself serves, nothing inline, no frames.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
-    connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; \
-    frame-ancestors 'none'";
+/// The picture of the site, compiled in.
+pub(super) const ICON: &str = include_str!("assets/icon.svg");
 
 /// The part of the site that a page belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
+    Approvals,
     Sessions,
     Explain,
     Health,
+    Revocations,
 }
 
 impl Section {
     fn name(self) -> &'static str {
         match self {
+            Self::Approvals => "approvals",
             Self::Sessions => "sessions",
             Self::Explain => "explain",
             Self::Health => "health",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -44,9 +46,12 @@ pub(super) struct Frame {
     pub(super) section: Section,
     /// Who looks at it.
     pub(super) who: Marked,
+    pub(super) may_admin: bool,
+    /// Requests that wait for anybody.
+    pub(super) pending: usize,
     pub(super) form_token: String,
     /// What came of the form that led here.
-    pub(super) notice: Option<String>,
+    pub(super) notice: Option<&'static str>,
     /// Seconds since 1970, for browsers whose clock is another.
     pub(super) now: u64,
     pub(super) style: String,
@@ -79,7 +84,7 @@ impl Frame {
     pub(super) fn token(&self) -> Markup {
         // Made here, of letters, digits, `-` and `_`.
         Markup(format!(
-            "<input type=\"hidden\" name=\"token\" value=\"{}\">",
+            "<input type=\"hidden\" name=\"csrf_token\" value=\"{}\">",
             self.form_token
         ))
     }
@@ -106,29 +111,19 @@ pub(super) fn version(content: impl Hash) -> u64 {
 /// A page as an answer.
 pub(super) fn page(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
-        Ok(html) => secured((status, Html(html)).into_response()),
+        // A form of a page without any referrer says that it comes from nowhere (`Origin: null`),
+        // which is what another site would say.
+        Ok(html) => (
+            status,
+            [(header::REFERRER_POLICY, "same-origin")],
+            Html(html),
+        )
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "a page of the console could not be made");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
-}
-
-/// The same answer with the headers of every answer of the console.
-pub(super) fn secured(mut answer: Response) -> Response {
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    answer
 }
 
 /// A file that is compiled in.
@@ -137,5 +132,5 @@ pub(super) fn asset(kind: &'static str, text: &'static str) -> Response {
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
     ];
-    secured((headers, text).into_response())
+    (headers, text).into_response()
 }

@@ -16,7 +16,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::frame::{secured, version};
+use super::frame::version;
 use super::looker::Looker;
 use crate::control::api::Shared;
 use crate::control::recordings::{self, SessionsWanted};
@@ -95,7 +95,7 @@ pub(in crate::control) async fn attend(shared: Shared) {
             continue;
         }
         let beat = Beat {
-            approvals: 0,
+            approvals: super::pages::pulse(&shared).await,
             sessions: sessions_version(&shared).await,
             health: pulse.beat.borrow().health.wrapping_add(1),
         };
@@ -145,7 +145,7 @@ pub(super) async fn events(
     let topics: BTreeSet<Topic> = topics.split(',').filter_map(Topic::named).collect();
     let pulse = &shared.console.pulse;
     let Ok(place) = Arc::clone(&pulse.places).try_acquire_owned() else {
-        return secured(StatusCode::SERVICE_UNAVAILABLE.into_response());
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let watched = Watched {
         beats: pulse.beat.subscribe(),
@@ -158,7 +158,7 @@ pub(super) async fn events(
     };
     let events = stream::unfold(watched, |watched| watched.next());
     let alive = KeepAlive::new().interval(STILL_THERE);
-    secured(Sse::new(events).keep_alive(alive).into_response())
+    Sse::new(events).keep_alive(alive).into_response()
 }
 
 /// One stream.
@@ -178,14 +178,14 @@ impl Watched {
             let changed = tokio::time::timeout(STILL_THERE, self.beats.changed()).await;
             if !self.looker.is_still_there(&self.shared) || matches!(changed, Ok(Err(_))) {
                 self.is_over = true;
-                return Some((Ok(Event::default().event("over").data("")), self));
+                return Some((Ok(Event::default().event("over").data("now")), self));
             }
             let beat = *self.beats.borrow_and_update();
             let is_stale = |topic: &Topic| beat.of(*topic) != self.seen.of(*topic);
             let stale = self.topics.iter().any(is_stale);
             self.seen = beat;
             if stale {
-                return Some((Ok(Event::default().event("changed").data("")), self));
+                return Some((Ok(Event::default().event("changed").data("now")), self));
             }
         }
         None

@@ -2,34 +2,94 @@
 
 use std::convert::Infallible;
 
+use axum::body::to_bytes;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 
 use super::frame::{Frame, Section, script_path, style_path};
 use super::marked::Marked;
 use super::outside::{Action, Outside};
-use crate::control::api::{Caller, Door, Shared, cookie};
+use crate::control::api::{Access, Caller, Door, Refused, Shared, cookie};
+use crate::control::roles::Role;
+
+/// Longest refusal of the API that is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// Somebody who is signed in: `routes` lets nobody else through to a page.
 pub(super) struct Looker {
     pub(super) caller: Caller,
     cookie: Option<String>,
     /// What the form that led here came to.
-    done: Option<&'static str>,
+    done: Option<Done>,
 }
 
-/// What forms come to, as the address of the page that follows says it, and as the page does.
-const OUTCOMES: [(&str, &str); 7] = [
-    ("approved", "Approved."),
-    ("voted", "Your approval counts. Others are missing."),
-    ("denied", "Denied."),
-    ("killed", "The session was ended."),
-    ("revoked", "Revoked."),
-    ("lifted", "The revocation was lifted."),
-    ("nothing", "There was nothing to do."),
-];
+/// What a form came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    Approved,
+    Denied,
+    Killed,
+    Revoked,
+    Lifted,
+}
+
+impl Done {
+    const ALL: [Self; 5] = [
+        Self::Approved,
+        Self::Denied,
+        Self::Killed,
+        Self::Revoked,
+        Self::Lifted,
+    ];
+
+    /// In the address of the page that follows.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Killed => "killed",
+            Self::Revoked => "revoked",
+            Self::Lifted => "lifted",
+        }
+    }
+
+    /// On that page.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Approved => "Your approval counts.",
+            Self::Denied => "Denied.",
+            Self::Killed => "The session was told to end.",
+            Self::Revoked => "Revoked.",
+            Self::Lifted => "The revocation was lifted.",
+        }
+    }
+}
+
+/// What the admin API answered, as a page: on to `to`, or why nothing was done.
+pub(super) async fn outcome(looker: &Looker, answer: Response, to: &str, done: Done) -> Response {
+    let status = answer.status();
+    if status.is_success() {
+        let to = format!("{to}?done={}", done.code());
+        return Redirect::to(&to).into_response();
+    }
+    let body = to_bytes(answer.into_body(), REFUSAL_BYTES_MAX).await;
+    let refused = body
+        .ok()
+        .and_then(|body| serde_json::from_slice::<Refused>(&body).ok());
+    let why = refused.map_or_else(|| "It was not done.".to_owned(), |refused| refused.error);
+    looker.refusal(status, &sentence(&why))
+}
+
+/// The words of the API as a sentence.
+fn sentence(words: &str) -> String {
+    let mut characters = words.chars();
+    let first = characters
+        .next()
+        .map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), characters.as_str())
+}
 
 impl Looker {
     /// The name, as the page shows it.
@@ -51,12 +111,14 @@ impl Looker {
     }
 
     /// What stands around a page of that section.
-    pub(super) fn frame(&self, section: Section) -> Frame {
+    pub(super) async fn frame(&self, shared: &Shared, section: Section) -> Frame {
         Frame {
             section,
             who: self.name(),
+            may_admin: self.caller.may(Access::Role(Role::Admin)),
+            pending: super::pages::pending(shared).await,
             form_token: self.caller.csrf().unwrap_or_default().to_owned(),
-            notice: self.done.map(str::to_owned),
+            notice: self.done.map(Done::text),
             now: runtime::unix_time().as_secs(),
             style: style_path(),
             script: script_path(),
@@ -93,14 +155,13 @@ impl<S: Sync> FromRequestParts<S> for Looker {
         let caller = parts.extensions.get::<Caller>();
         let query = parts.uri.query().unwrap_or_default();
         let done = query.split('&').find_map(|pair| pair.strip_prefix("done="));
-        let outcome = OUTCOMES.iter().find(|(code, _)| Some(*code) == done);
         let door = parts.extensions.get::<Door>();
         let cookie = door.and_then(|door| cookie(&parts.headers, door.session_cookie()));
         Ok(Self {
             // Nobody, were the guard of a page ever left out.
             caller: caller.cloned().unwrap_or_default(),
             cookie: cookie.map(str::to_owned),
-            done: outcome.map(|(_, text)| *text),
+            done: Done::ALL.into_iter().find(|it| Some(it.code()) == done),
         })
     }
 }

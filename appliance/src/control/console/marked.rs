@@ -18,7 +18,12 @@ pub(super) struct Marked {
 
 impl Marked {
     pub(super) fn of(text: &str) -> Self {
-        let mut end = text.len().min(SHOWN_BYTES_MAX);
+        Self::cut_at(text, SHOWN_BYTES_MAX).0
+    }
+
+    /// The beginning of it, in at most that many bytes; and whether something is missing.
+    pub(super) fn cut_at(text: &str, bytes_max: usize) -> (Self, bool) {
+        let mut end = text.len().min(bytes_max);
         while !text.is_char_boundary(end) {
             end -= 1;
         }
@@ -27,10 +32,11 @@ impl Marked {
             // Writing to a string cannot fail.
             let _ = write_piece(&mut html, &piece);
         }
-        if end < text.len() {
+        let is_cut = end < text.len();
+        if is_cut {
             let _ = write!(html, "<mark>... {} bytes more</mark>", text.len() - end);
         }
-        Self { html }
+        (Self { html }, is_cut)
     }
 }
 

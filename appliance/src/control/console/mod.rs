@@ -22,23 +22,41 @@ pub use login::links::ConsoleLink;
 pub(super) use routes::router;
 
 use self::live::Pulse;
+use self::login::Seal;
 use self::looker::{Looker, trouble};
 use self::visits::Visits;
 use super::api::{CookieSession, CookieSessions, SessionOf};
+use crate::config::{ConsoleUrl, Snapshot};
+use crate::recorder::NoRandomness;
 
 /// What the pages share. Per process.
 pub(super) struct Console {
     visits: Mutex<Visits<SessionOf>>,
+    seal: Seal,
     pulse: Pulse,
+    /// The URL of `listen.console`.
+    address: Option<String>,
 }
 
 impl Console {
     /// One that nobody has signed in to.
-    pub(super) fn new() -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// No randomness.
+    pub(super) fn new(address: Option<String>) -> Result<Self, NoRandomness> {
+        Ok(Self {
             visits: Mutex::new(Visits::new()),
+            seal: Seal::new()?,
             pulse: Pulse::new(),
-        }
+            address,
+        })
+    }
+
+    /// Where people reach it, if it is served at all.
+    fn url(&self, snapshot: &Snapshot) -> Option<String> {
+        let address = self.address.as_ref()?;
+        let url = snapshot.console_url.as_ref();
+        Some(url.map_or_else(|| address.clone(), ConsoleUrl::origin))
     }
 
     fn visits(&self) -> MutexGuard<'_, Visits<SessionOf>> {

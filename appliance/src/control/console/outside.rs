@@ -9,6 +9,11 @@ use super::frame::{page, style_path};
 /// What there is to do.
 pub(super) enum Action {
     None,
+    /// Sign in at the provider.
+    SignIn {
+        issuer: String,
+        to: String,
+    },
     /// Take a one-time link.
     Link {
         token: String,

@@ -1,21 +1,18 @@
 //! The table of pages: each path with what it takes to see it or to send its form.
 //!
-//! A page is behind [`guard`] by being in the table, and a test asks every one as every kind of
-//! caller.
+//! A page is behind [`guard`] by being in the table.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request};
-use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use codecs::postgres::auth::same_secret;
 
-use super::back::encoded;
-use super::back::own_page;
-use super::frame::{SCRIPT, STYLE, asset, secured};
+use super::back::{encoded, own_page};
+use super::frame::{ICON, SCRIPT, STYLE, asset};
 use super::outside::Outside;
 use super::{live, login, pages};
 use crate::control::api::{Access, Caller, Shared};
@@ -25,6 +22,8 @@ use crate::control::roles::Role;
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
 const VIEWER: Access = Access::Role(Role::Viewer);
+const ADMIN: Access = Access::Role(Role::Admin);
+const APPROVER: Access = Access::Person(Role::Approver);
 
 /// One line of the table.
 struct Page {
@@ -46,19 +45,29 @@ fn page(path: &'static str, access: Access, handler: fn() -> MethodRouter<Shared
 fn table() -> Vec<Page> {
     use Access::{Known, Open};
     vec![
-        page("/", VIEWER, || get(pages::sessions)),
+        page("/", VIEWER, || get(pages::approvals)),
+        page("/approvals/{id}", VIEWER, || get(pages::approval)),
+        page("/approvals/{id}/approve", APPROVER, || post(pages::approve)),
+        page("/approvals/{id}/deny", APPROVER, || post(pages::deny)),
         page("/sessions", VIEWER, || get(pages::sessions)),
         page("/sessions/{id}", VIEWER, || get(pages::session)),
+        page("/sessions/{id}/kill", ADMIN, || post(pages::kill)),
         page("/explain", VIEWER, || get(pages::explain)),
         page("/explain", VIEWER, || post(pages::explained)),
         page("/health", VIEWER, || get(pages::health)),
+        page("/revocations", ADMIN, || get(pages::revocations)),
+        page("/revocations", ADMIN, || post(pages::revoke)),
+        page("/revocations/{id}/lift", ADMIN, || post(pages::lift)),
         page("/events", VIEWER, || get(live::events)),
         page("/logout", Known, || post(login::logout)),
         page("/login", Open, || get(login::page)),
+        page("/login/start", Open, || get(login::start)),
+        page(login::CALLBACK, Open, || get(login::callback)),
         page(login::LINK, Open, || get(login::link)),
         page(login::LINK, Open, || post(login::follow)),
         page("/assets/console.css", Open, || get(async || asset("text/css", STYLE))),
         page("/assets/console.js", Open, || get(async || asset("text/javascript", SCRIPT))),
+        page("/assets/icon.svg", Open, || get(async || asset("image/svg+xml", ICON))),
     ]
 }
 
@@ -102,7 +111,7 @@ async fn guard(
 fn is_own(caller: &Caller, form: &[u8]) -> bool {
     let mut fields = form.split(|byte| *byte == b'&');
     // Tokens are written as they are in a form: letters, digits, `-` and `_`.
-    let given = fields.find_map(|field| field.strip_prefix(b"token="));
+    let given = fields.find_map(|field| field.strip_prefix(b"csrf_token="));
     match (caller.csrf(), given) {
         (Some(expected), Some(given)) => same_secret(given, expected.as_bytes()),
         (None, _) | (_, None) => false,
@@ -135,12 +144,7 @@ fn turned_away(caller: &Caller, request: &Request) -> Response {
             .onward(own_page(asked))
             .answer(StatusCode::OK);
     }
-    let to = format!("/login?back={}", encoded(own_page(asked)));
-    let mut answer = StatusCode::SEE_OTHER.into_response();
-    if let Ok(to) = HeaderValue::from_str(&to) {
-        answer.headers_mut().insert(LOCATION, to);
-    }
-    secured(answer)
+    Redirect::to(&format!("/login?back={}", encoded(own_page(asked)))).into_response()
 }
 
 /// Spec: Fetch Metadata Request Headers, "The Sec-Fetch-Site HTTP Request Header".

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url, header};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, header};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
@@ -23,6 +23,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Largest discovery document, in bytes. Those of the large providers are below 8 KiB.
 const DOCUMENT_BYTES_MAX: u64 = 256 * 1024;
+
+/// Largest answer of a token endpoint, in bytes: three tokens of 16 KiB, escaped.
+const TOKENS_BYTES_MAX: u64 = 64 * 1024;
 
 const AGENT: &str = concat!("sallyport/", env!("CARGO_PKG_VERSION"));
 
@@ -75,6 +78,7 @@ pub(in crate::control) enum FetchError {
 
 const DISCOVERY: &str = "discovery document";
 const KEY_SET: &str = "key set";
+const TOKENS: &str = "answer to the code";
 
 #[derive(Deserialize)]
 struct Document {
@@ -114,6 +118,35 @@ pub(super) async fn fetch(source: Arc<RemoteSource>) -> Result<Fetched, FetchErr
     attempt.await.unwrap_or(Err(FetchError::TimedOut))
 }
 
+/// What the token endpoint of an issuer answers to a form; `basic` is the id and secret of a client
+/// that has one.
+///
+/// Spec: RFC 6749, "Access Token Request".
+pub(in crate::control) async fn post_form(
+    source: &RemoteSource,
+    endpoint: Url,
+    form: &[(&str, &str)],
+    basic: Option<(String, String)>,
+) -> Result<Vec<u8>, FetchError> {
+    let roots = Arc::clone(&source.roots);
+    let attempt = async {
+        let client = tokio::task::spawn_blocking(move || client(&roots)).await;
+        let client = client.map_err(|_| FetchError::GivenUp)??;
+        let request = client
+            .post(endpoint)
+            .header(header::ACCEPT, "application/json")
+            .form(form);
+        let request = match basic {
+            Some((id, secret)) => request.basic_auth(id, Some(secret)),
+            None => request,
+        };
+        let (body, _) = answer(request, TOKENS, TOKENS_BYTES_MAX).await?;
+        Ok(body)
+    };
+    let attempt = tokio::time::timeout(ATTEMPT_DEADLINE, attempt);
+    attempt.await.unwrap_or(Err(FetchError::TimedOut))
+}
+
 /// A client that trusts the system's roots and these, and asks nobody but whom it is told to.
 pub(in crate::control) fn client(roots: &[CertificateDer<'static>]) -> Result<Client, FetchError> {
     let mut store = RootCertStore::empty();
@@ -146,6 +179,15 @@ async fn get(
     let request = client
         .get(url.clone())
         .header(header::ACCEPT, "application/json");
+    answer(request, document, limit).await
+}
+
+/// What is answered, of `limit` bytes at most, and how long it may be kept.
+async fn answer(
+    request: RequestBuilder,
+    document: &'static str,
+    limit: u64,
+) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
     let sent = request.send().await;
     let mut response = sent.map_err(|error| FetchError::Unreachable(error.without_url()))?;
     let status = response.status();

@@ -22,9 +22,10 @@ use futures_util::stream::FuturesUnordered;
 use runtime::{Published, Receiver, ReplySender};
 use tokio::time::Instant;
 
-pub(super) use self::fetch::{FetchError, client};
+pub(super) use self::fetch::{FetchError, client, post_form};
 
 use self::cache::Kept;
+
 use self::fetch::{Fetched, fetch};
 use crate::config::{Snapshot, StateDirectory};
 use crate::identity::remote::{Known, RefreshWanted};

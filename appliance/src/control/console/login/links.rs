@@ -13,10 +13,8 @@ use crate::control::api::{Caller, Operator, Refused, Shared, paths, refused};
 /// A link that signs one browser in. No `Debug`: whoever has it is let in.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct ConsoleLink {
-    /// The path and query to open at the console's address.
-    pub path: String,
-    /// The console's address, where one is configured.
-    pub address: Option<String>,
+    /// The address to open in a browser.
+    pub link: String,
 }
 
 /// Make a link to the console
@@ -29,6 +27,7 @@ pub struct ConsoleLink {
     operation_id = "make_console_link",
     responses(
         (status = 200, description = "The link", body = ConsoleLink),
+        (status = 409, description = "There is no console", body = Refused),
         (status = 503, description = "It cannot be made now", body = Refused),
     )
 )]
@@ -37,6 +36,12 @@ pub(in crate::control) async fn make_link(
     asking: Operator,
     caller: Caller,
 ) -> Response {
+    let Some(url) = shared.console.url(&shared.snapshot.load()) else {
+        return refused(
+            StatusCode::CONFLICT,
+            "there is no console: `listen.console` is not configured",
+        );
+    };
     let guest = match caller.person() {
         Some(known) => person(known.proven().clone()),
         None => operator(asking.uid()),
@@ -51,8 +56,7 @@ pub(in crate::control) async fn make_link(
     };
     tracing::info!(who, by_uid = asking.uid(), "a link to the console was made");
     Json(ConsoleLink {
-        path: format!("{LINK}?token={secret}"),
-        address: None,
+        link: format!("{url}{LINK}?token={secret}"),
     })
     .into_response()
 }

@@ -1,24 +1,36 @@
-//! How somebody gets a visit: by a one-time link.
+//! How somebody gets a visit: by the identity provider, or by a one-time link.
 //!
 //! ```text
-//! sallyport console ──▶ /login/link ── form ──▶ cookie
+//! /login ── /login/start ──▶ provider ──▶ /login/callback ──▶ cookie
+//! sallyport console ───────▶ /login/link ── form ───────────▶ cookie
 //! ```
 
+mod departure;
 pub(in crate::control) mod links;
+mod provider;
 
 use axum::Form;
 use axum::extract::{Extension, Query, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::back::own_page;
+pub(in crate::control::console) use departure::Seal;
+
+use self::departure::{AWAY_SECONDS_MAX, Departure};
+use super::back::{encoded, own_page};
 use super::looker::Looker;
 use super::outside::{Action, Outside};
 use super::visits::Guest;
 use crate::control::api::{Door, SessionOf, Shared, cookie};
 use crate::identity::Proven;
+use crate::telemetry::chain;
+
+const NO_RANDOMNESS: &str = "There is no randomness on the appliance's machine.";
+
+/// Where the provider sends browsers back to, below the console's own address.
+pub(super) const CALLBACK: &str = "/login/callback";
 
 /// Where one-time links lead.
 pub(super) const LINK: &str = "/login/link";
@@ -28,14 +40,99 @@ pub(super) struct LinkToken {
     token: String,
 }
 
+/// Where one comes back to from the page of logins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Back {
+    back: String,
+}
+
+/// What the provider answers.
+///
+/// Spec: RFC 6749, "Authorization Response"; RFC 9207 (`iss`).
+#[derive(Deserialize)]
+pub(super) struct Answered {
+    state: Option<String>,
+    code: Option<String>,
+    iss: Option<String>,
+    error: Option<String>,
+}
+
 /// `GET /login`.
-pub(super) async fn page() -> Response {
-    Outside::new(
-        "Sallyport",
-        "No identity provider is configured for the console.",
-    )
-    .and("On the appliance's machine, `sallyport console` prints a link that signs you in.")
-    .answer(StatusCode::OK)
+pub(super) async fn page(
+    State(shared): State<Shared>,
+    Query(Back { back }): Query<Back>,
+) -> Response {
+    let snapshot = shared.snapshot.load();
+    let page = match &snapshot.console_login {
+        Some(login) => {
+            let issuer = login.issuer.clone();
+            let to = format!("/login/start?back={}", encoded(own_page(&back)));
+            Outside::new("Sallyport", "Sign in to decide, look or revoke.")
+                .action(Action::SignIn { issuer, to })
+        }
+        None => Outside::new(
+            "Sallyport",
+            "No identity provider is configured for the console.",
+        )
+        .and("On the appliance's machine, `sallyport console` prints a link that signs you in."),
+    };
+    page.answer(StatusCode::OK)
+}
+
+/// `GET /login/start`: off to the provider.
+pub(super) async fn start(
+    State(shared): State<Shared>,
+    Extension(door): Extension<Door>,
+    Query(Back { back }): Query<Back>,
+) -> Response {
+    let now = runtime::unix_time().as_secs();
+    let departing = Departure::new(&back, now).and_then(|departure| {
+        let sealed = shared.console.seal.close(&departure)?;
+        Ok((departure, sealed))
+    });
+    let Ok((departure, sealed)) = departing else {
+        return failed(NO_RANDOMNESS);
+    };
+    let redirect = redirect(&shared);
+    let address = match provider::authorization(&shared, &departure, &redirect) {
+        Ok(address) => address,
+        Err(error) => return not_reached(&error),
+    };
+    let mut answer = Redirect::to(address.as_str()).into_response();
+    set_cookie(&mut answer, &away_cookie(door, &sealed, AWAY_SECONDS_MAX));
+    answer
+}
+
+/// `GET /login/callback`: back from the provider.
+pub(super) async fn callback(
+    State(shared): State<Shared>,
+    Extension(door): Extension<Door>,
+    headers: HeaderMap,
+    Query(answered): Query<Answered>,
+) -> Response {
+    let now = runtime::unix_time().as_secs();
+    let sealed = cookie(&headers, away_name(door));
+    let departure = sealed.and_then(|sealed| shared.console.seal.open(sealed));
+    let state = answered.state.as_deref().unwrap_or_default();
+    let Some(departure) = departure.filter(|departure| departure.is_answered_by(state, now)) else {
+        return failed("This login was begun in another browser, or too long ago.");
+    };
+    let mut answer = match (&answered.code, &answered.error) {
+        (Some(code), None) => {
+            let redirect = redirect(&shared);
+            let iss = answered.iss.as_deref();
+            match provider::redeem(&shared, &departure, &redirect, code, iss).await {
+                Ok(proven) => seat(&shared, door, &headers, person(proven), &departure.back),
+                Err(error) => not_reached(&error),
+            }
+        }
+        // What it says is the provider's, or of whoever made the link.
+        (_, Some(_)) => failed("The identity provider did not sign you in."),
+        (None, None) => failed("The identity provider answered without a code."),
+    };
+    set_cookie(&mut answer, &away_cookie(door, "", 0));
+    answer
 }
 
 /// `GET /login/link`: a page with a button, so that nothing that looks ahead uses up the link.
@@ -113,7 +210,7 @@ fn seat(
         visits.begin(guest, now)
     };
     let Ok(cookie) = begun else {
-        return failed("There is no randomness on the appliance's machine.");
+        return failed(NO_RANDOMNESS);
     };
     tracing::info!(who, "somebody signed in to the console");
     let mut answer = Outside::new("Signed in", "")
@@ -121,6 +218,20 @@ fn seat(
         .answer(StatusCode::OK);
     set_cookie(&mut answer, &session_cookie_line(door, &cookie, None));
     answer
+}
+
+/// The very address that the provider knows.
+fn redirect(shared: &Shared) -> String {
+    let url = shared.console.url(&shared.snapshot.load());
+    format!("{}{CALLBACK}", url.unwrap_or_default())
+}
+
+fn not_reached(error: &provider::LoginError) -> Response {
+    tracing::warn!(
+        error = chain(error),
+        "a login at the console came to nothing"
+    );
+    failed(&format!("The login came to nothing: {error}."))
 }
 
 /// The guest that a token proves.
@@ -162,6 +273,19 @@ fn set_cookie(answer: &mut Response, line: &str) {
 /// very host where there is TLS (`__Host-`).
 fn session_cookie_line(door: Door, value: &str, seconds: Option<u64>) -> String {
     cookie_line(door, door.session_cookie(), value, "Strict", seconds)
+}
+
+/// The cookie of somebody who is away: the provider's answer has to bring it along.
+fn away_cookie(door: Door, value: &str, seconds: u64) -> String {
+    cookie_line(door, away_name(door), value, "Lax", Some(seconds))
+}
+
+fn away_name(door: Door) -> &'static str {
+    if door.is_tls() {
+        "__Host-sallyport-login"
+    } else {
+        "sallyport-login"
+    }
 }
 
 fn cookie_line(

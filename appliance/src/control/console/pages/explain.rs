@@ -78,7 +78,7 @@ pub(in crate::control::console) async fn explain(
     State(shared): State<Shared>,
     looker: Looker,
 ) -> Response {
-    show(&shared, &looker, Asked::default(), Ok(None))
+    show(&shared, &looker, Asked::default(), Ok(None)).await
 }
 
 /// `POST /explain`: not a link, since claims and statements belong into no address line.
@@ -105,12 +105,12 @@ pub(in crate::control::console) async fn explained(
         (asked, answer)
     });
     match answering.await {
-        Ok((asked, answer)) => show(&shared, &looker, asked, answer),
+        Ok((asked, answer)) => show(&shared, &looker, asked, answer).await,
         Err(_) => trouble(&looker, "It could not be explained."),
     }
 }
 
-fn show(
+async fn show(
     shared: &Shared,
     looker: &Looker,
     asked: Asked,
@@ -129,7 +129,7 @@ fn show(
     };
     let explain = ExplainPage {
         targets: targets.collect(),
-        frame: looker.frame(Section::Explain),
+        frame: looker.frame(shared, Section::Explain).await,
         asked,
         problem,
         answer,

@@ -50,7 +50,7 @@ pub(in crate::control::console) async fn health(
         Err(stopping) => return stopping,
     };
     let health = HealthPage {
-        frame: looker.frame(Section::Health),
+        frame: looker.frame(&shared, Section::Health).await,
         parts: vec![
             appliance(&status),
             journal(&shared),

@@ -1,14 +1,18 @@
 //! The pages of the console, one file for each part of the site.
 
+mod approvals;
 mod explain;
 mod health;
 mod moments;
+mod revocations;
 mod sessions;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+pub(super) use approvals::{approval, approvals, approve, deny, pending, pulse};
 pub(super) use explain::{explain, explained};
 pub(super) use health::health;
+pub(super) use revocations::{kill, lift, revocations, revoke};
 pub(super) use sessions::{session, sessions};
 
 /// The last second that has a form, in microseconds since 1970: of the year 9999.

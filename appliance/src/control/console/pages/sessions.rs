@@ -36,6 +36,7 @@ pub(in crate::control::console) struct Search {
     table: String,
     state: String,
     denied: bool,
+    held: bool,
     before: Option<String>,
 }
 
@@ -73,6 +74,9 @@ impl Search {
         }
         if self.denied {
             fields.push("denied=true".to_owned());
+        }
+        if self.held {
+            fields.push("held=true".to_owned());
         }
         fields.push(format!("before={last}"));
         format!("/sessions?{}", fields.join("&"))
@@ -171,7 +175,7 @@ pub(in crate::control::console) async fn sessions(
     let last = found.last().filter(|_| is_full);
     let older = last.map(|last| search.older(&last.id));
     let sessions = SessionsPage {
-        frame: looker.frame(Section::Sessions),
+        frame: looker.frame(&shared, Section::Sessions).await,
         search,
         lines: found.into_iter().map(Line::of).collect(),
         older,
@@ -211,7 +215,7 @@ pub(in crate::control::console) async fn session(
         Ok(Err(_)) | Err(_) => return trouble(&looker, "The session cannot be read."),
     };
     let session = SessionPage {
-        frame: looker.frame(Section::Sessions),
+        frame: looker.frame(&shared, Section::Sessions).await,
         line: Line::of(SessionLine::from(entry)),
         from,
         moments: stretch.moments,
