@@ -20,6 +20,7 @@ mod appliance;
 mod browser;
 mod certificates;
 mod clients;
+mod e2e_approvals;
 mod e2e_archive;
 mod e2e_attack;
 mod e2e_bad_input;
