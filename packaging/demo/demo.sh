@@ -100,6 +100,22 @@ random_password() {
     od -An -N18 -tx1 /dev/urandom | tr -d ' \n'
 }
 
+base64url() {
+    openssl base64 -A | tr '+/' '-_' | tr -d '='
+}
+
+# person_token NAME GROUP: what the organisation's own login would give a person. An issuer like any other: its public key
+# is a JWKS file, its private key belongs to this script.
+person_token() {
+    local now signed
+    now=$(date +%s)
+    signed=$(printf '{"alg":"RS256","typ":"JWT","kid":"people"}' | base64url).$(
+        printf '{"iss":"https://login.demo.invalid","aud":"sallyport","sub":"%s","groups":["%s"],"iat":%d,"exp":%d}' \
+            "$1" "$2" "$now" "$((now + 3600))" | base64url
+    )
+    printf '%s.%s' "$signed" "$(printf '%s' "$signed" | openssl dgst -sha256 -sign "$root/people.pem" -binary | base64url)"
+}
+
 postgres_port=$(free_port)
 port=$(free_port)
 [ "$port" != "$postgres_port" ] || port=$((port + 1))
@@ -144,8 +160,12 @@ echo "    PostgreSQL $(at_target -A -t -d postgres -c 'show server_version') on 
 
 # ---------------------------------------------------------------- the appliance
 
-step "Sallyport in front of it: one target, two rules, two masks"
+step "Sallyport in front of it: one target, three rules, two masks, and an issuer of people"
 mkdir "$root/policy.d" "$root/state" "$root/run"
+openssl genrsa -out "$root/people.pem" 2048 2>/dev/null
+modulus=$(openssl rsa -in "$root/people.pem" -noout -modulus | cut -d= -f2 | sed 's/../\\x&/g')
+printf '{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"people","e":"AQAB","n":"%s"}]}' \
+    "$(printf '%b' "$modulus" | base64url)" >"$root/people.jwks"
 (umask 077 && printf '%s' "$password" >"$root/orders-password")
 cat >"$root/sallyport.toml" <<TOML
 [listen]
@@ -157,6 +177,16 @@ directory = "$root/run"
 
 [state]
 directory = "$root/state"
+
+[builtin_issuer]                         # of agents, in the demo
+group_prefix = "agents:"
+
+[[issuer]]                               # of people: no token that Sallyport makes has its groups
+name         = "people"
+issuer       = "https://login.demo.invalid"
+audience     = ["sallyport"]
+jwks         = "file:$root/people.jwks"
+group_prefix = "people:"
 
 [[target]]
 name     = "orders"
@@ -170,7 +200,7 @@ TOML
 cat >"$root/policy.d/orders.toml" <<'TOML'
 [[rule]]
 name    = "analysts-read"
-groups  = ["analysts"]
+groups  = ["agents:analysts"]
 targets = ["orders"]
 allow   = { statements = ["read", "transaction", "session"] }
 
@@ -181,9 +211,17 @@ targets = ["*"]
 deny    = { statements = ["drop", "truncate", "alter", "grant", "copy-program", "delete-without-where", "update-without-where"] }
 message = "Destructive statements are blocked here. Ask #data-platform for a migration."
 
+[[rule]]
+name      = "writes-need-a-person"
+groups    = ["agents:analysts"]
+targets   = ["orders"]
+hold      = { statements = ["insert", "update", "delete"], tables = ["public.*"] }
+approvers = ["people:oncall"]
+expires   = "10m"
+
 [[mask]]
 name    = "card-numbers"
-groups  = ["analysts"]
+groups  = ["agents:analysts"]
 targets = ["orders"]
 columns = ["customers.card"]
 with    = "last4"
@@ -305,6 +343,56 @@ psql_pid=
 output "$root/live"
 contains "$root/live" "claude"
 
+step "A write waits on the wire until a person has approved it"
+shown "psql ... -c 'update orders set total = 0 where id = 7 returning id, total'"
+as_agent "$token" -c "update orders set total = 0 where id = 7 returning id, total" >"$root/held" 2>&1 &
+psql_pid=$!
+is_pending() {
+    request=$("$sallyport" approvals list --json | grep -o '"id": *"[0-9A-Z]\{26\}"' | head -n 1 | cut -d'"' -f4)
+    [ -n "$request" ]
+}
+until_true 20 is_pending || { output "$root/held"; fail "nothing waits for approval"; }
+shown "sallyport approvals list"
+"$sallyport" approvals list >"$root/pending"
+output "$root/pending"
+shown "sallyport approvals show $request"
+"$sallyport" approvals show "$request" >"$root/asked"
+output "$root/asked"
+contains "$root/asked" "update orders set total = 0 where id = 7"
+contains "$root/asked" "writes-need-a-person"
+if SALLYPORT_TOKEN="$token" "$sallyport" approvals approve "$request" >"$root/own" 2>&1; then fail "the agent approved its own request"; fi
+output "$root/own"
+lacks "$root/postgres.log" "update orders set total = 0"
+shown "SALLYPORT_TOKEN=... sallyport approvals approve $request     # ada, on call"
+SALLYPORT_TOKEN=$(person_token ada oncall) "$sallyport" approvals approve "$request" >"$root/approved" 2>&1 \
+    || { output "$root/approved"; fail "the approval was refused"; }
+output "$root/approved"
+wait "$psql_pid" || { output "$root/held"; fail "psql failed"; }
+psql_pid=
+output "$root/held"
+contains "$root/held" "NOTICE"
+contains "$root/held" "UPDATE 1"
+contains "$root/postgres.log" "update orders set total = 0"
+
+step "Revoked, an agent is out at once, in the middle of a statement"
+as_agent "$token" -c "select pg_sleep(600)" >"$root/cut" 2>&1 &
+psql_pid=$!
+is_sleeping() {
+    [ -n "$(at_target -A -t -d postgres -c "select 1 from pg_stat_activity where query like 'select pg_sleep(600)%' and state = 'active'")" ]
+}
+until_true 10 is_sleeping || { output "$root/cut"; fail "the statement does not run"; }
+shown "sallyport revoke agent claude --reason 'went astray'"
+"$sallyport" revoke agent claude --reason "went astray" >"$root/revoked"
+output "$root/revoked"
+if wait "$psql_pid"; then fail "the session went on"; fi
+psql_pid=
+output "$root/cut"
+contains "$root/cut" "FATAL"
+is_gone() { ! is_sleeping; }
+until_true 10 is_gone || fail "the statement still runs at the target"
+if as_agent "$token" -c 'select 1' >"$root/again" 2>&1; then fail "a revoked agent was let in"; fi
+output "$root/again"
+
 step "What was recorded"
 shown "sallyport sessions"
 "$sallyport" sessions >"$root/sessions"
@@ -321,9 +409,14 @@ contains "$root/replay" "drop table orders"
 contains "$root/replay" "no-destruction"
 contains "$root/replay" "orders still there"
 
+step "The record can be proven untouched, without the appliance"
+shown "sallyport audit verify"
+"$sallyport" audit verify >"$root/verified" 2>&1 || { output "$root/verified"; fail "the archive does not verify"; }
+output "$root/verified"
+
 step "Nothing secret in what was written"
 for secret in "$password" "${token##*.}"; do
-    for file in sallyport.log postgres.log session masked sessions replay; do
+    for file in sallyport.log postgres.log session masked held asked sessions replay verified; do
         lacks "$root/$file" "$secret"
     done
     ! grep --recursive --quiet --fixed-strings -- "$secret" "$root/state" "$root/run" 2>/dev/null || fail "a secret is in the appliance's files"
