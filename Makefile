@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-instructions bench-mask lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-instructions bench-mask bench-revoke lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
 	@echo "make bench-instructions  what decoding, judging and recording cost, in instructions (valgrind)"
+	@echo "make bench-revoke   how long a revocation takes to put out 1,000 live sessions"
 	@echo "make bench-mask     how fast values are found in rows and fields, in GB/s of one core"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
@@ -55,6 +56,10 @@ bench: prepare-bench
 bench-instructions: prepare-bench
 	$(CARGO) build --locked --release --package benches --bin instructions
 	@INSTRUCTIONS="$$(.ci/binary release instructions)" benches/instructions.py $(BENCH)
+
+bench-revoke: prepare-bench
+	$(CARGO) build --locked --release --package appliance --bin sallyport
+	@benches/revoke.py --sallyport "$$(.ci/binary release)" $(BENCH)
 
 bench-mask:
 	$(CARGO) build --locked --release --package benches --bin mask

@@ -17,9 +17,9 @@ use crate::config::{Destination, ListenerProof, ListenerSettings, Snapshot};
 use crate::downstream::origin::{self, Origin};
 use crate::downstream::proxies;
 use crate::identity::remote::NEWER_KEYS;
-use crate::identity::{self, Claim, ProofFailure, Proven};
+use crate::identity::{self, CERTIFICATE_ISSUER, Claim, ProofFailure, Proven};
 use crate::protocols::postgres::exchange::{Exchange, Opened};
-use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening};
+use crate::protocols::postgres::greet::{self, GreetError, Greeting, Opening, TokenProof};
 use crate::protocols::postgres::refuse::LoginRefusal;
 use crate::protocols::postgres::settings::{WishRefused, Wishes};
 use crate::recorder::{EndReason, PrincipalNote, Recorder, RefusedLogin, SessionStart};
@@ -161,6 +161,7 @@ async fn enter(
         inbound,
         origin,
         &snapshot,
+        proof,
         shard.turnstile(),
         deadline,
     )
@@ -238,30 +239,23 @@ async fn login(
     progress.user = Some(wishes.user.clone());
     progress.application.clone_from(&wishes.application);
 
-    let token = greeting.ask(proof, deadline).await?;
-    let claim = match proof {
-        ListenerProof::Password => Claim::Password(&token),
-        ListenerProof::OauthBearer => Claim::OauthBearer(&token),
+    let proven = match proof {
+        ListenerProof::Password => {
+            prove_token(shard, &snapshot, TokenProof::Password, greeting, deadline).await?
+        }
+        ListenerProof::OauthBearer => {
+            prove_token(
+                shard,
+                &snapshot,
+                TokenProof::OauthBearer,
+                greeting,
+                deadline,
+            )
+            .await?
+        }
+        ListenerProof::Certificate => prove_certificate(&snapshot, greeting)?,
     };
-    let proving = runtime::now();
-    let source = Source::of(greeting.origin().client());
-    let mut proven = prove(shard, &snapshot, claim, source, deadline).await?;
-    if let Err(failure) = &proven
-        && let Some(issuer) = failure.newer_keys_of()
-    {
-        // Half of what is left, so that there is time to say no.
-        let now = runtime::now();
-        let patience = NEWER_KEYS.min(deadline.saturating_duration_since(now) / 2);
-        shard.seek_newer_keys(issuer, now + patience).await;
-        proven = prove(shard, &snapshot, claim, source, deadline).await?;
-    }
-    let proven = proven.map_err(LoginRefusal::NotProven)?;
-    shard.metrics().took(
-        Phase::Proof,
-        runtime::now().saturating_duration_since(proving),
-    );
     let login_unix = runtime::unix_time().as_secs();
-    drop(token);
     drop(place);
     progress.principal = Some(principal_note(&proven));
     let revocations = shard.revocations();
@@ -371,6 +365,52 @@ async fn login(
 }
 
 /// Proves a claim by the keys in force now, when it is this peer's turn.
+async fn prove_token(
+    shard: &Rc<Shard>,
+    snapshot: &Snapshot,
+    proof: TokenProof,
+    greeting: &mut Greeting,
+    deadline: Instant,
+) -> Result<Proven, Ended> {
+    let token = greeting.ask(proof, deadline).await?;
+    let claim = match proof {
+        TokenProof::Password => Claim::Password(&token),
+        TokenProof::OauthBearer => Claim::OauthBearer(&token),
+    };
+    let proving = runtime::now();
+    let source = Source::of(greeting.origin().client());
+    let mut proven = prove(shard, snapshot, claim, source, deadline).await?;
+    if let Err(failure) = &proven
+        && let Some(issuer) = failure.newer_keys_of()
+    {
+        // Half of what is left, so that there is time to say no.
+        let now = runtime::now();
+        let patience = NEWER_KEYS.min(deadline.saturating_duration_since(now) / 2);
+        shard.seek_newer_keys(issuer, now + patience).await;
+        proven = prove(shard, snapshot, claim, source, deadline).await?;
+    }
+    let proven = proven.map_err(LoginRefusal::NotProven)?;
+    shard.metrics().took(
+        Phase::Proof,
+        runtime::now().saturating_duration_since(proving),
+    );
+    Ok(proven)
+}
+
+/// The certificate was verified by the handshake; here is read whom it names.
+fn prove_certificate(snapshot: &Snapshot, greeting: &Greeting) -> Result<Proven, LoginRefusal> {
+    let certificate = greeting.certificate()?;
+    // Without settings nobody was asked for one.
+    let clients = snapshot.client_certificates.as_ref();
+    let clients = clients.ok_or(LoginRefusal::NoCertificate)?;
+    let now = runtime::unix_time().as_secs();
+    if certificate.is_none() {
+        return Err(LoginRefusal::NoCertificate);
+    }
+    identity::prove_certificate(&clients.certificates, certificate, now)
+        .map_err(LoginRefusal::BadCertificate)
+}
+
 async fn prove(
     shard: &Rc<Shard>,
     snapshot: &Snapshot,
@@ -518,6 +558,10 @@ fn allowed_settings(
 
 /// What the configuration calls an issuer: short, and unique among those that can prove anything.
 fn issuer_name<'s>(snapshot: &'s Snapshot, issuer: &'s str) -> &'s str {
+    let clients = snapshot.client_certificates.as_ref();
+    if clients.is_some_and(|clients| clients.certificates.issuer() == issuer) {
+        return CERTIFICATE_ISSUER;
+    }
     let mut issuers = snapshot.authenticators.issuers().iter();
     issuers
         .find(|known| known.issuer == issuer)

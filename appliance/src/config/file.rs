@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) runtime: Runtime,
     pub(super) state: State,
     pub(super) tls: Tls,
+    pub(super) client_certificates: ClientCertificates,
     pub(super) limits: Limits,
     pub(super) session: Session,
     pub(super) approvals: Approvals,
@@ -92,6 +93,17 @@ pub(super) struct Tls {
     pub(super) certificate: Option<Text>,
     pub(super) key: Option<Text>,
     pub(super) names: Option<Spanned<Vec<Text>>>,
+    pub(super) client_roots: Option<Text>,
+    pub(super) client_crl: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ClientCertificates {
+    pub(super) subject: Option<Text>,
+    pub(super) trust_domain: Option<Text>,
+    pub(super) issuer: Option<Text>,
+    pub(super) groups: BTreeMap<String, Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

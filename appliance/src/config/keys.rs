@@ -104,10 +104,10 @@ keys! {
     LISTEN_POSTGRES_ADDRESS: "listen.postgres[].address", Kind::Text, Required, Restart,
         "\"[::]:6432\"",
         "Address of a listener that is written as a table.";
-    LISTEN_POSTGRES_PROOF: "listen.postgres[].proof", Kind::Choice(&["password", "oauthbearer"]),
+    LISTEN_POSTGRES_PROOF: "listen.postgres[].proof", Kind::Choice(&["password", "oauthbearer", "certificate"]),
         Value("password"), Restart, "\"password\"",
-        "How clients of this listener prove who they are: the token as password, or SASL \
-         OAUTHBEARER.";
+        "How clients of this listener prove who they are: the token as password, SASL OAUTHBEARER, \
+         or a client certificate (`tls.client_roots`).";
     LISTEN_POSTGRES_PROXY_PROTOCOL: "listen.postgres[].proxy_protocol", Kind::TextList,
         Described("nobody"), Restart, "[\"10.0.0.0/8\"]",
         "Load balancers that send a PROXY header (version 2) and must: networks, addresses, or \
@@ -160,6 +160,32 @@ keys! {
         "[\"db.example.com\", \"10.0.0.7\"]",
         "Names and addresses in the certificate that the appliance makes for itself. They count \
          when it is made; remove `tls-own.pem` from the state directory for a new one.";
+    TLS_CLIENT_ROOTS: "tls.client_roots", Kind::Path, Described("none"), Reload,
+        "\"/etc/sallyport/tls/agents-ca.pem\"",
+        "Authorities, in PEM, whose client certificates are taken where a listener has \
+         `proof = \"certificate\"`.";
+    TLS_CLIENT_CRL: "tls.client_crl", Kind::Path, Described("none"), Reload,
+        "\"/etc/sallyport/tls/agents-crl.pem\"",
+        "Revocation lists of these authorities, in PEM. With it, a client certificate of an \
+         authority that has no list there is refused, and so is one whose list is out of date.";
+
+    CLIENT_CERTIFICATES_SUBJECT: "client_certificates.subject",
+        Kind::Choice(&["spiffe", "common-name", "dns"]), Value("spiffe"), Reload, "\"spiffe\"",
+        "What of a client certificate is the agent: its SPIFFE id (the only URI of the alternative \
+         names), its only common name, or its only DNS name.";
+    CLIENT_CERTIFICATES_TRUST_DOMAIN: "client_certificates.trust_domain", Kind::Text,
+        Described("none; needed for SPIFFE ids"), Reload, "\"example.org\"",
+        "The trust domain of SPIFFE ids. The issuer of the principals is `spiffe://` and this.";
+    CLIENT_CERTIFICATES_ISSUER: "client_certificates.issuer", Kind::Text,
+        Described("none; needed for common and DNS names"), Reload, "\"agents-ca\"",
+        "The issuer of principals that are named by a common or DNS name.";
+    CLIENT_CERTIFICATES_GROUPS: "client_certificates.groups", Kind::TextMap, Described("none"),
+        Reload, "{ \"spiffe://example.org/agents/*\" = \"analysts\" }",
+        "The groups of agents with certificates: by the subject, in which a `*` at the end stands for \
+         any rest. An agent that fits several has the groups of all.";
+    CLIENT_CERTIFICATES_GROUPS_ENTRY: "client_certificates.groups.*", Kind::Text,
+        Described("none"), Reload, "\"analysts,readers\"",
+        "Groups, with commas between them.";
 
     LIMITS_UNAUTHENTICATED: "limits.unauthenticated", Kind::Count { min: 1, max: 1_000_000 },
         Value("1024"), Reload, "1024",

@@ -20,7 +20,7 @@ use super::webhook::WebhookSettings;
 use crate::archive::{ArchiveKeys, ArchiveSettings};
 use crate::control::Roles;
 use crate::downstream::proxies::TrustedProxies;
-use crate::identity::{Authenticators, BuiltinIssuer, SessionLifetime};
+use crate::identity::{Authenticators, BuiltinIssuer, ClientCertificates, SessionLifetime};
 use crate::recorder::RecordingSettings;
 use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub in_force_since: Instant,
     pub limits: Limits,
     pub tls: Arc<ServerConfig>,
+    /// Where client certificates are the proof.
+    pub client_certificates: Option<ClientAuthentication>,
     /// The same certificate for `listen.console`.
     pub console_tls: Arc<ServerConfig>,
     /// Where people reach the console, if the operator said so.
@@ -53,6 +55,18 @@ pub struct Snapshot {
     pub webhooks: Vec<Arc<WebhookSettings>>,
     /// From the order to stop until the last connection is closed.
     pub drain_deadline: Duration,
+}
+
+impl Snapshot {
+    /// How handshakes go at a listener with that proof.
+    pub(crate) fn tls_for(&self, proof: ListenerProof) -> &Arc<ServerConfig> {
+        match (proof, &self.client_certificates) {
+            (ListenerProof::Certificate, Some(clients)) => &clients.tls,
+            // Nobody is asked for a certificate then, and so nobody proves anything.
+            (ListenerProof::Certificate, None)
+            | (ListenerProof::Password | ListenerProof::OauthBearer, _) => &self.tls,
+        }
+    }
 }
 
 /// The console as a client of an issuer. No `Debug`: it holds a secret.
@@ -117,6 +131,13 @@ pub struct ListenerSettings {
     pub file: SocketFile,
 }
 
+/// How client certificates are asked for, and read.
+#[derive(Clone)]
+pub struct ClientAuthentication {
+    pub tls: Arc<ServerConfig>,
+    pub certificates: ClientCertificates,
+}
+
 /// How clients of a listener prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerProof {
@@ -124,6 +145,8 @@ pub enum ListenerProof {
     Password,
     /// SASL OAUTHBEARER.
     OauthBearer,
+    /// A client certificate.
+    Certificate,
 }
 
 /// The configured destinations.

@@ -16,7 +16,8 @@ use ring::digest::{SHA256, digest};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::ServerSessionMemoryCache;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
 use rustls::{CertificateError as CertificateFault, ServerConfig};
 
 use crate::config::{Audience, Secret, StateDirectory, StateError};
@@ -148,6 +149,28 @@ impl Certificate {
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(CertificateError::KeyDoesNotFit)?;
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// The same where clients prove who they are by a certificate. One without any gets through the
+    /// handshake, so that it can be told; one with another's or an expired one does not.
+    ///
+    /// # Errors
+    /// As `server_config`.
+    pub fn verifying_config(
+        &self,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, CertificateError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(CertificateError::KeyDoesNotFit)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(CertificateError::KeyDoesNotFit)?;
+        config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
+        // A session that is resumed has its certificate verified by nobody.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 

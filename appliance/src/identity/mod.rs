@@ -1,9 +1,10 @@
 //! Who calls: from a claim to a `Principal`, and the evidence that it was proven.
 //!
-//! `prove`, `prove_anew` and `prove_login` are the only ways to a `Proven`. They decide who somebody is, never what they may do.
+//! `prove`, `prove_anew`, `prove_login` and `prove_certificate` are the only ways to a `Proven`. They decide who somebody is, never what they may do.
 
 mod builtin;
 mod cache;
+mod certificate;
 mod claims;
 mod crypto;
 mod json;
@@ -24,6 +25,10 @@ pub use builtin::{
     BUILTIN_ISSUER, BuiltinIssuer, BuiltinIssuerError, MintError, MintedToken, TokenRequest,
 };
 pub use cache::TokenCache;
+pub use certificate::{
+    CERTIFICATE_ISSUER, CertificateFailure, CertificateSubject, ClientCertificates,
+    is_trust_domain, prove_certificate,
+};
 pub use claims::{ClaimMapping, ClaimPath, ClaimPathError};
 pub use keys::{JWKS_BYTES_MAX, KeySet, KeySetError};
 pub use remote::{KeyRefresh, RemoteKeys, RemoteSource, SourceId};
@@ -147,7 +152,7 @@ pub enum Claim<'a> {
 
 /// Evidence that a principal was proven.
 ///
-/// Made by `prove`, `prove_anew` and `prove_login` alone. Per connection, or per request to the control plane.
+/// Made by `prove`, `prove_anew`, `prove_login` and `prove_certificate` alone. Per connection, or per request to the control plane.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct Proven {
@@ -169,9 +174,14 @@ impl Proven {
     pub fn session_deadline(&self, login: u64, lifetime: SessionLifetime) -> u64 {
         match lifetime {
             SessionLifetime::AtMost(lifetime) => login.saturating_add(lifetime.as_secs()),
-            // The skew that let the token in also keeps its session.
             SessionLifetime::UntilTokenExpires => {
-                self.principal.expires.saturating_add(CLOCK_SKEW_SECONDS)
+                let skew = match self.principal.proof {
+                    // The skew that let the token in also keeps its session.
+                    Proof::Password | Proof::OauthBearer => CLOCK_SKEW_SECONDS,
+                    // No handshake grants any.
+                    Proof::Certificate => 0,
+                };
+                self.principal.expires.saturating_add(skew)
             }
         }
     }

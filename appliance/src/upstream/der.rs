@@ -2,31 +2,48 @@
 //!
 //! Spec: ITU-T X.690, "Distinguished encoding rules".
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const UTC_TIME: u8 = 0x17;
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
+pub(crate) const PRINTABLE_STRING: u8 = 0x13;
+pub(crate) const UTC_TIME: u8 = 0x17;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 /// `[0]`, constructed.
-pub(super) const CONTEXT_0: u8 = 0xa0;
+pub(crate) const CONTEXT_0: u8 = 0xa0;
+/// `[3]`, constructed.
+pub(crate) const CONTEXT_3: u8 = 0xa3;
 
 /// What is left of a series of DER elements.
-pub(super) struct Der<'d>(pub(super) &'d [u8]);
+pub(crate) struct Der<'d>(pub(crate) &'d [u8]);
 
 impl<'d> Der<'d> {
     /// The content of the next element, which must have this tag.
-    pub(super) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
-        let (found, rest) = self.0.split_first()?;
-        let (length, rest) = length(rest)?;
-        if *found != tag {
+    pub(crate) fn take(&mut self, tag: u8) -> Option<&'d [u8]> {
+        if !self.begins_with(tag) {
             return None;
         }
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(content)
+        self.next().map(|(_, content)| content)
     }
 
-    pub(super) fn begins_with(&self, tag: u8) -> bool {
+    /// The tag and content of the next element.
+    pub(crate) fn next(&mut self) -> Option<(u8, &'d [u8])> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (length, rest) = length(rest)?;
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, content))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn begins_with(&self, tag: u8) -> bool {
         self.0.first() == Some(&tag)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn check_validity(certificate: &[u8], now: UnixTime) -> Result<(), Ce
 }
 
 /// First and last second, since 1970.
-fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
+pub(crate) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let mut outer = Der(certificate);
     let mut fields = Der(Der(outer.take(SEQUENCE)?).take(SEQUENCE)?);
     if fields.begins_with(CONTEXT_0) {

@@ -1,8 +1,9 @@
 //! Certificates for tests, signed by an authority of their own.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 
 /// An authority that a test trusts, or does not.
@@ -73,6 +74,51 @@ impl Authority {
         self.issue(parameters)
     }
 
+    /// For a client with these alternative names.
+    pub fn client_named(&self, common_name: &str, names: Vec<SanType>) -> Certified {
+        self.issue(client(common_name, names))
+    }
+
+    pub fn expired_client(&self, names: Vec<SanType>) -> Certified {
+        let mut parameters = client("expired", names);
+        parameters.not_before = date_time_ymd(2020, 1, 1);
+        parameters.not_after = date_time_ymd(2021, 1, 1);
+        self.issue(parameters)
+    }
+
+    /// One that ends so many seconds from now.
+    pub fn short_lived_client(&self, names: Vec<SanType>, seconds: u64) -> Certified {
+        let mut parameters = client("short-lived", names);
+        let end = std::time::SystemTime::now() + std::time::Duration::from_secs(seconds);
+        parameters.not_after = end.into();
+        self.issue(parameters)
+    }
+
+    /// A list that revokes the certificate of that serial number, PEM.
+    pub fn revocation_list(&self, serial: u64) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2090, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    pub fn client_with_serial(&self, names: Vec<SanType>, serial: u64) -> Certified {
+        let mut parameters = client("numbered", names);
+        parameters.serial_number = Some(SerialNumber::from(serial));
+        self.issue(parameters)
+    }
+
     /// A server that is its own authority, as `openssl req -x509` makes them.
     pub fn self_signed_server(names: &[&str], expired: bool) -> Certified {
         let mut parameters = server(names);
@@ -97,6 +143,16 @@ impl Authority {
             key_pem: key.serialize_pem(),
         }
     }
+}
+
+fn client(common_name: &str, names: Vec<SanType>) -> CertificateParams {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    parameters.subject_alt_names = names;
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    parameters
 }
 
 fn server(names: &[&str]) -> CertificateParams {

@@ -3,6 +3,7 @@
 //! It goes on after a mistake, so that as many as possible are found at once; with any mistake
 //! the whole configuration is refused.
 
+mod clients;
 mod console_login;
 mod issuers;
 mod reader;
@@ -25,6 +26,7 @@ use rustls::ServerConfig;
 use toml::Spanned;
 use tracing::Level;
 
+use self::clients::Clients;
 use self::reader::{Reader, read_source};
 use super::console_url::ConsoleUrl;
 use super::file::{self, File, Listener, ListenerTable, Text, span_of};
@@ -33,8 +35,8 @@ use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
 use super::secret::Secret;
 use super::snapshot::{
-    ApprovalSettings, Limits, ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings,
-    SessionSettings, Snapshot, Startup, Targets,
+    ApprovalSettings, ClientAuthentication, Limits, ListenerProof, ListenerSettings, Loaded,
+    LogFormat, LogSettings, SessionSettings, Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
 use super::webhook::{WebhookForm, WebhookSettings};
@@ -42,7 +44,9 @@ use crate::archive::{ArchiveKeys, ArchiveSettings};
 use crate::control::{Role, Roles};
 use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::TrustedProxies;
-use crate::identity::{Authenticators, BuiltinIssuer, Issuer, SessionLifetime};
+use crate::identity::{
+    Authenticators, BuiltinIssuer, CERTIFICATE_ISSUER, ClientCertificates, Issuer, SessionLifetime,
+};
 use crate::recorder::{Durability, RecordingSettings};
 use crate::relay::SilenceLimits;
 use crate::upstream::TargetSettings;
@@ -186,7 +190,14 @@ fn resolve(
     let drain_deadline = reader.duration(written.drain.deadline.as_ref(), &keys::DRAIN_DEADLINE);
     let approvals = approvals(&mut reader, &written);
     let webhooks = webhooks(&mut reader, &written);
-    let served = tls(&mut reader, &written, &startup.state, &mut warnings);
+    let clients = clients::resolve(&mut reader, &written, &startup.listeners);
+    let served = tls(
+        &mut reader,
+        &written,
+        &startup.state,
+        clients.as_ref(),
+        &mut warnings,
+    );
     let console_url = console_url(&mut reader, &written);
     let issuers = issuers::resolve(&mut reader, &written, &startup.state, console_url.as_ref());
     let archive_keys = archive_keys(&mut reader, &written, &startup.state);
@@ -207,6 +218,7 @@ fn resolve(
         environment,
         &targets,
         issuers.as_ref().map_or(&[], |issuers| &issuers.accepted),
+        clients.as_ref().map(|clients| &clients.certificates),
         &mut problems,
         &mut warnings,
     );
@@ -227,6 +239,7 @@ fn resolve(
         in_force_since: runtime::now(),
         limits,
         tls: served.tls,
+        client_certificates: served.clients,
         console_tls: served.console_tls,
         console_url,
         console_login,
@@ -370,9 +383,10 @@ fn archive_keys(
     }
 }
 
-const PROOFS: [(&str, ListenerProof); 2] = [
+const PROOFS: [(&str, ListenerProof); 3] = [
     ("password", ListenerProof::Password),
     ("oauthbearer", ListenerProof::OauthBearer),
+    ("certificate", ListenerProof::Certificate),
 ];
 
 fn listeners(reader: &mut Reader<'_>, written: &File) -> Vec<ListenerSettings> {
@@ -651,9 +665,13 @@ fn roles(written: &File, policy: &policy::Policy, builtin: Option<&BuiltinIssuer
     }
 }
 
+/// A character that no group has.
+const NO_PREFIX: &str = "\0";
+
 /// How the certificate is served.
 struct Served {
     tls: Arc<ServerConfig>,
+    clients: Option<ClientAuthentication>,
     console_tls: Arc<ServerConfig>,
     fingerprint: String,
 }
@@ -662,6 +680,7 @@ fn tls(
     reader: &mut Reader<'_>,
     written: &File,
     state: &StateDirectory,
+    clients: Option<&Clients>,
     warnings: &mut Vec<Problem>,
 ) -> Option<Served> {
     let (certificate, at) = match (&written.tls.certificate, &written.tls.key) {
@@ -693,6 +712,13 @@ fn tls(
         }
         Ok(Served {
             tls: certificate.server_config()?,
+            clients: match clients {
+                Some(clients) => Some(ClientAuthentication {
+                    tls: certificate.verifying_config(Arc::clone(&clients.verifier))?,
+                    certificates: clients.certificates.clone(),
+                }),
+                None => None,
+            },
             console_tls: certificate.https_config()?,
             fingerprint: certificate.fingerprint(),
         })
@@ -751,6 +777,7 @@ fn compile_policy(
     environment: &Environment,
     targets: &[TargetSettings],
     issuers: &[Issuer],
+    clients: Option<&ClientCertificates>,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Option<Arc<policy::Policy>> {
@@ -774,6 +801,18 @@ fn compile_policy(
                 .collect()
         })
         .collect();
+    let client_issuer = clients.map(ClientCertificates::issuer);
+    let client_groups: Vec<&str> = clients.map_or_else(Vec::new, |clients| {
+        let groups = clients.groups.iter().flat_map(|(_, groups)| groups);
+        groups.map(String::as_str).collect()
+    });
+    let of_certificates = client_issuer.as_deref().map(|issuer| policy::KnownIssuer {
+        // Only what is mapped is a group.
+        group_prefix: NO_PREFIX,
+        groups: &client_groups,
+        name: CERTIFICATE_ISSUER,
+        issuer,
+    });
     let issuers: Vec<policy::KnownIssuer<'_>> = issuers
         .iter()
         .zip(&mapped)
@@ -783,6 +822,7 @@ fn compile_policy(
             name: &issuer.name,
             issuer: &issuer.issuer,
         })
+        .chain(of_certificates)
         .collect();
     let targets: Vec<policy::KnownTarget<'_>> = targets
         .iter()

@@ -26,6 +26,7 @@ use codecs::postgres::{
     StartupPacket, TransactionStatus,
 };
 use runtime::{Chunk, Stream};
+use rustls::ServerConfig;
 use zeroize::Zeroizing;
 
 use super::refuse::LoginRefusal;
@@ -55,6 +56,13 @@ pub(crate) struct Greeting {
     /// A SASL exchange is open: a failed proof has to end it before the error is said.
     sasl: bool,
     scratch: Vec<u8>,
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenProof {
+    Password,
+    OauthBearer,
 }
 
 /// What an agent presents, wiped when dropped.
@@ -115,9 +123,11 @@ pub(crate) async fn open(
     mut inbound: Inbound,
     origin: Origin,
     snapshot: &Snapshot,
+    proof: ListenerProof,
     turnstile: &Rc<Turnstile>,
     deadline: Instant,
 ) -> Result<Opening, GreetError> {
+    let tls = || Arc::clone(snapshot.tls_for(proof));
     let source = Source::of(origin.client());
     let turn = async || turnstile.pass(source, Step::Handshake).await;
     let mut transport = Transport::Plain(stream);
@@ -135,7 +145,7 @@ pub(crate) async fn open(
             let preread = Chunk::from_slice(inbound.unread());
             inbound = Inbound::default();
             let opening = transport::Opening::Direct { preread };
-            transport = secure(transport, snapshot, opening, &turn, deadline).await?;
+            transport = secure(transport, tls(), opening, &turn, deadline).await?;
             continue;
         }
         let Some(decoded) = startup::decode_startup(inbound.unread(), &snapshot.limits.wire)?
@@ -159,7 +169,7 @@ pub(crate) async fn open(
                 transport.append(&[ENCRYPTION_ACCEPTED]);
                 flush(&mut transport, deadline).await?;
                 let opening = transport::Opening::Requested { unread };
-                transport = secure(transport, snapshot, opening, &turn, deadline).await?;
+                transport = secure(transport, tls(), opening, &turn, deadline).await?;
             }
             StartupPacket::GssEncRequest => {
                 if std::mem::replace(&mut asked.gss, true) || asked.tls {
@@ -215,21 +225,33 @@ impl Greeting {
         self.origin
     }
 
-    /// Asks for the claim and reads it.
+    /// The certificate that the peer showed in a handshake that verified it.
+    ///
+    /// # Errors
+    /// A refusal when there was no handshake.
+    pub(crate) fn certificate(&self) -> Result<Option<&[u8]>, LoginRefusal> {
+        if !self.transport.is_encrypted() {
+            return Err(LoginRefusal::NotPrivate);
+        }
+        let shown = self.transport.peer_certificates().first();
+        Ok(shown.map(|certificate| certificate.as_ref()))
+    }
+
+    /// Asks for the token and reads it.
     ///
     /// # Errors
     /// A refusal when the claim can not be asked for or has the wrong form; `GreetError` when
     /// the peer breaks the protocol, leaves or is too slow.
     pub(crate) async fn ask(
         &mut self,
-        proof: ListenerProof,
+        proof: TokenProof,
         deadline: Instant,
     ) -> Result<Token, Ended> {
         if !self.private {
             return Err(LoginRefusal::NotPrivate.into());
         }
         match proof {
-            ListenerProof::Password => {
+            TokenProof::Password => {
                 backend::encode_authentication_cleartext_password(&mut self.scratch)
                     .map_err(GreetError::from)?;
                 self.say(deadline).await?;
@@ -238,7 +260,7 @@ impl Greeting {
                 })
                 .await
             }
-            ListenerProof::OauthBearer => {
+            TokenProof::OauthBearer => {
                 backend::encode_authentication_sasl(&mut self.scratch, &[OAUTHBEARER])
                     .map_err(GreetError::from)?;
                 self.say(deadline).await?;
@@ -359,14 +381,13 @@ fn bearer_token(password: &Password<'_>) -> Option<Vec<u8>> {
 
 async fn secure<T>(
     transport: Transport,
-    snapshot: &Snapshot,
+    tls: Arc<ServerConfig>,
     opening: transport::Opening,
     turn: &impl AsyncFn() -> T,
     deadline: Instant,
 ) -> Result<Transport, GreetError> {
     match transport {
         Transport::Plain(stream) => {
-            let tls = Arc::clone(&snapshot.tls);
             Ok(Transport::accept_tls(stream, tls, opening, deadline, turn).await?)
         }
         Transport::Tls(_) => Err(GreetError::EncryptionAskedTwice),

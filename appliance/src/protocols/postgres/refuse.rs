@@ -15,7 +15,7 @@ use super::masking::Unmaskable;
 use super::names::NAME_BYTES_MAX;
 use super::settings::WishRefused;
 use crate::budgets::Spent;
-use crate::identity::ProofFailure;
+use crate::identity::{CertificateFailure, ProofFailure};
 use crate::recorder::{DecisionNote, EndReason, Note, OpenError, Verdict};
 use crate::relay::End;
 use crate::revocation::Revocation;
@@ -244,6 +244,10 @@ pub(crate) enum LoginRefusal {
     MalformedClaim,
     #[error("the claim is not proven: {0}")]
     NotProven(ProofFailure),
+    #[error("no client certificate was shown")]
+    NoCertificate,
+    #[error("the certificate proves nothing: {0}")]
+    BadCertificate(CertificateFailure),
     #[error("revoked (revocation {})", .0.id)]
     Revoked(Arc<Revocation>),
     #[error("no such target")]
@@ -285,6 +289,8 @@ impl LoginRefusal {
             Self::NotPrivate => "not-private",
             Self::MalformedClaim => "malformed-claim",
             Self::NotProven(_) => "not-proven",
+            Self::NoCertificate => "no-certificate",
+            Self::BadCertificate(_) => "bad-certificate",
             Self::Revoked(_) => "revoked",
             Self::NoTarget => "no-target",
             Self::NoDatabase => "no-database",
@@ -321,6 +327,12 @@ impl LoginRefusal {
                     "The password is the agent's token; it may have expired or be meant for another service.",
                 ),
             ),
+            Self::NoCertificate => (
+                b"28000",
+                "a client certificate is needed",
+                Some("Connect with sslcert and sslkey."),
+            ),
+            Self::BadCertificate(_) => (b"28P01", "the certificate is not accepted", None),
             Self::Revoked(revocation) => (b"28000", REVOKED, revocation.message.as_deref()),
             Self::NoTarget | Self::NoDatabase | Self::NotAdmitted(_) => (
                 b"28000",
