@@ -273,6 +273,7 @@ impl JournalHandle {
 
     /// Tells that journal files were removed. What is not heard is found out at the next start.
     pub(crate) fn forget_files(&self, names: Vec<String>) {
+        // As it says above.
         let _ = self.send(Request::ForgetFiles(names));
     }
 

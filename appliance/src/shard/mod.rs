@@ -161,7 +161,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
     Ok(())
 }
 
-/// Does what a message asks, but for a drain, which begins once. Whoever asked may have given up.
+/// Does what a message asks, but for a drain, which begins once.
 fn answer(shard: &Rc<Shard>, message: ToShard) {
     match message {
         ToShard::Cancel {
@@ -173,16 +173,20 @@ fn answer(shard: &Rc<Shard>, message: ToShard) {
             runtime::spawn(async move {
                 let deadline = runtime::now() + shard.snapshot().limits.login_deadline;
                 shard.cancel(process_id, &secret, deadline).await;
+                // Whoever asked may have given up.
                 let _ = done.send(());
             });
         }
         ToShard::Observe { reply } => {
+            // Whoever asked may have given up.
             let _ = reply.send(shard.observe());
         }
         ToShard::List { reply } => {
+            // Whoever asked may have given up.
             let _ = reply.send(shard.sessions.list());
         }
         ToShard::Kill { session, done } => {
+            // Whoever asked may have given up.
             let _ = done.send(shard.sessions.kill(session));
         }
         ToShard::Drain { .. } => {}
