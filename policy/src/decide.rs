@@ -521,6 +521,42 @@ impl Policy {
 }
 
 impl Operation<'_> {
+    /// Whether all that it does, with what is beneath it in the database, is to read and write rows of
+    /// tables: no code but what is built in runs, also when it is planned only.
+    ///
+    /// False where that is not known.
+    #[must_use]
+    pub fn is_of_rows_alone(&self) -> bool {
+        let Self::Sql {
+            statements,
+            session,
+        } = self
+        else {
+            return false;
+        };
+        let path = Path::of(&session.search_path);
+        let [statement] = statements else {
+            return false;
+        };
+        let Some((resolved, false)) = path.look_up(statement, session) else {
+            return false;
+        };
+        let mut effects = resolved.effects.iter();
+        !session.unsettled
+            && effects.all(|effect| {
+                matches!(
+                    effect.class,
+                    Class::Select
+                        | Class::Insert
+                        | Class::Update
+                        | Class::Delete
+                        | Class::Merge
+                        | Class::UpdateWithoutWhere
+                        | Class::DeleteWithoutWhere
+                )
+            })
+    }
+
     /// Whether it names what the catalogue does not have: it may be newer than that.
     #[must_use]
     pub fn misses_names(&self) -> bool {

@@ -164,6 +164,9 @@ async fn attend(
                 Some(ToDesk::Ask(held, chair)) => {
                     Box::new(move |desk| desk.ask(*held, chair, runtime::unix_time()))
                 }
+                Some(ToDesk::Estimated(id, estimates)) => {
+                    Box::new(move |desk| desk.estimated(id, &estimates))
+                }
                 Some(ToDesk::Look) => Box::new(|desk| desk.look(runtime::unix_time())),
                 None => return Ok(()),
             },

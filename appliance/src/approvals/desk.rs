@@ -13,7 +13,7 @@ use policy::approval::{
 use policy::{Principal, Version};
 use ring::rand::SystemRandom;
 
-use super::request::{HoldRequest, HoldingRule, RequestId};
+use super::request::{Estimate, HoldRequest, HoldingRule, RequestId};
 use super::shown::{Audience, Shown};
 use super::store::{Filter, Store, StoreError};
 use super::waiting::{Chair, Outcome, Sitting};
@@ -82,7 +82,7 @@ pub struct News {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewsKind {
     Asked,
-    /// Somebody approved, or the requester came back.
+    /// Somebody approved, the requester came back, or the planner has said what it expects.
     Changed,
     Over,
 }
@@ -233,6 +233,20 @@ impl Desk {
             NewsKind::Changed
         };
         self.tell(kind, id);
+    }
+
+    /// The planner has said what it expects of each command.
+    pub(super) fn estimated(&mut self, id: RequestId, estimates: &[Option<Estimate>]) {
+        let Some(paper) = self.papers.get_mut(&id) else {
+            return;
+        };
+        for (command, estimate) in paper.held.commands.iter_mut().zip(estimates) {
+            command.estimate = *estimate;
+        }
+        if let Err(error) = self.keep(id) {
+            tracing::warn!(request = %id, error = chain(&error), "an estimate is not kept");
+        }
+        self.tell(NewsKind::Changed, id);
     }
 
     /// A person answers.

@@ -145,6 +145,7 @@ impl World {
         while let Some(message) = self.inbox.0.try_recv() {
             match message {
                 ToDesk::Ask(held, chair) => self.desk.ask(*held, chair, self.now),
+                ToDesk::Estimated(id, estimates) => self.desk.estimated(id, &estimates),
                 ToDesk::Look => self.desk.look(self.now),
             }
         }
@@ -1038,4 +1039,30 @@ fn whoever_follows_is_told_of_each_step() {
             (NewsKind::Over, "used", 2),
         ]
     );
+}
+
+#[test]
+fn an_estimate_that_comes_later_is_shown_and_changes_nothing_else() {
+    let mut world = World::new();
+    let mut held = held();
+    held.commands[0].estimate = None;
+    let (id, mut waiting) = world.asked(held);
+    let estimates = vec![Some(Estimate { rows: 3 }), None];
+    world.approvals.estimated(id, estimates);
+    world.turn();
+    let found = world
+        .desk
+        .find(&id.to_string(), Audience::Others, world.now);
+    let shown = found.unwrap().unwrap();
+    assert_eq!(shown.commands[0].estimated_rows, Some(3));
+    assert_eq!(shown.state, "pending");
+    assert_eq!(next(&mut waiting), None);
+    assert_eq!(world.approve(id, &oncall("ada")), "Approved");
+    check_approved(&mut waiting, &["ada"]);
+    // One that comes too late is of no use.
+    drop(waiting);
+    let estimates = vec![Some(Estimate { rows: 4 })];
+    world.approvals.estimated(id, estimates);
+    world.turn();
+    assert_eq!(world.state(id), "used");
 }

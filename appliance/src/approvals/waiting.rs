@@ -12,7 +12,7 @@ use std::time::Duration;
 use policy::approval::{Approver, TooMany, Withdrawal};
 use runtime::{Receiver, Sender, TrySendError};
 
-use super::request::{HoldRequest, REQUEST_BYTES_MAX, RequestId};
+use super::request::{Estimate, HoldRequest, REQUEST_BYTES_MAX, RequestId};
 
 /// Messages that may wait for the desk.
 ///
@@ -35,6 +35,9 @@ pub struct Inbox(pub(super) Receiver<ToDesk>);
 /// A message of a shard.
 pub(super) enum ToDesk {
     Ask(Box<HoldRequest>, Chair),
+    /// What the planner expects of each command. Lost when the mailbox is full: there is no estimate
+    /// then.
+    Estimated(RequestId, Vec<Option<Estimate>>),
     /// Some seat was left, or an approval was taken. Lost when the mailbox is full: the desk looks
     /// by itself before whatever it does, and from time to time.
     Look,
@@ -209,6 +212,13 @@ impl Approvals {
             events: unread,
             desk: self.desk.clone(),
         })
+    }
+}
+
+impl Approvals {
+    /// Adds what the target's planner expects of each command, if the request is still open.
+    pub fn estimated(&self, id: RequestId, estimates: Vec<Option<Estimate>>) {
+        drop(self.desk.try_send(ToDesk::Estimated(id, estimates)));
     }
 }
 

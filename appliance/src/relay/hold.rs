@@ -10,8 +10,9 @@ use runtime::{Timer, now};
 
 use super::End;
 use super::link::Outbound;
-use crate::approvals::{Approvals, Event, NotAsked, Outcome, Waiting, Withdrawal};
+use crate::approvals::{Estimate, Event, NotAsked, Outcome, RequestId, Waiting, Withdrawal};
 use crate::protocols::postgres::exchange::{Ending, Exchange, Fault};
+use crate::shard::Shard;
 
 /// How long after its time a request is given up that nobody ended: the desk is stuck.
 const OVERDUE: Duration = Duration::from_secs(10);
@@ -61,7 +62,7 @@ impl Hold {
     /// Returns how long the wait was when one has ended.
     pub(super) fn poll(
         &mut self,
-        approvals: &Approvals,
+        shard: &Shard,
         exchange: &mut Exchange,
         agent: &mut impl Outbound,
         context: &mut Context<'_>,
@@ -69,7 +70,7 @@ impl Hold {
         if let Some(request) = exchange.takes_request() {
             let asked_at = now();
             let overdue = Timer::at(asked_at + request.lasts + OVERDUE);
-            let (waiting, heard) = match approvals.request(*request) {
+            let (waiting, heard) = match shard.approvals().request(*request) {
                 Ok(waiting) => (Some(waiting), None),
                 Err(not_asked) => (None, Some(Heard::NotAsked(not_asked))),
             };
@@ -84,7 +85,7 @@ impl Hold {
         let Some(pending) = &mut self.pending else {
             return Ok(None);
         };
-        while let Poll::Ready(is_over) = pending.poll(exchange, agent, context)? {
+        while let Poll::Ready(is_over) = pending.poll(shard, exchange, agent, context)? {
             if !is_over {
                 continue;
             }
@@ -155,6 +156,7 @@ impl Pending {
     /// Ready when something happened; with true when the wait is over.
     fn poll(
         &mut self,
+        shard: &Shard,
         exchange: &mut Exchange,
         agent: &mut impl Outbound,
         context: &mut Context<'_>,
@@ -168,6 +170,7 @@ impl Pending {
                 let asked = (*id, link.as_deref(), expires.as_secs());
                 let polled = exchange.poll_asked(asked, agent, context);
                 if polled.is_ready() {
+                    estimate(shard, exchange, *id);
                     self.heard = None;
                 }
                 polled.map_ok(|()| false)
@@ -222,4 +225,24 @@ impl Pending {
         }
         Ok(())
     }
+}
+
+/// Has the target's planner asked what it expects, for whoever decides. Nobody waits for it.
+fn estimate(shard: &Shard, exchange: &mut Exchange, id: RequestId) {
+    let Some((watch, question)) = exchange.takes_planning() else {
+        return;
+    };
+    let Some(estimate) = shard.pools().estimate(watch, question) else {
+        return;
+    };
+    let approvals = shard.approvals().clone();
+    runtime::spawn(async move {
+        let rows = estimate.await;
+        if rows.iter().any(Option::is_some) {
+            let estimates = rows
+                .into_iter()
+                .map(|rows| rows.map(|rows| Estimate { rows }));
+            approvals.estimated(id, estimates.collect());
+        }
+    });
 }

@@ -348,7 +348,7 @@ impl Relay {
         }
         let ended = self
             .hold
-            .poll(shard.approvals(), exchange, &mut self.agent, context)
+            .poll(shard, exchange, &mut self.agent, context)
             .map_err(End::Fault)?;
         if let Some(took) = ended {
             shard.metrics().took(Phase::Hold, took);

@@ -60,6 +60,8 @@ pub enum Phase {
     Reset,
     /// While the catalogue of a database was read.
     Catalogue,
+    /// While the planner was asked what it expects.
+    Estimate,
     Cancel,
 }
 

@@ -883,3 +883,98 @@ fn an_agent_that_leaves_is_seen_at_once() {
     world.wait_for_open(0);
     assert!(matches!(wire.receive(), Err(Silence::Closed)));
 }
+
+#[test]
+fn a_revocation_ends_what_waits() {
+    let world = World::new();
+    let mut wire = world.login();
+    begin_query(&mut wire, "delete from orders where id = 7");
+    let (id, _) = notice(&mut wire);
+    world.appliance.cli_text(&["revoke", "agent", "claude"]);
+    let messages = wire.until_closed();
+    assert_eq!(error(&messages).field('M').unwrap(), "access is revoked");
+    world.wait_for_open(0);
+    let (status, _) = world.people.approve(&world.appliance, &id);
+    assert_eq!(status, 409);
+    assert_eq!(world.steps(1), ["asked", "withdrawn"]);
+    assert_eq!(world.count("orders where id = 7"), "1");
+}
+
+#[test]
+fn whoever_decides_sees_what_the_planner_expects_unless_planning_runs_code() {
+    // A mask refuses what may show anything.
+    let policy = POLICY.split("[[mask]]").next().unwrap();
+    let policy = format!(
+        "{policy}\n[[rule]]\nname = \"vouched\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n\
+         allow = {{ statements = [\"function\"], functions = [\"public.planted\"] }}\n"
+    );
+    let world = World::with(&policy, "");
+    world.server.psql_in(
+        "orders",
+        "analyze orders;
+         create function planted(int) returns int language plpgsql immutable as
+             $$begin raise log 'planted at planning'; return $1; end$$;
+         grant all on schema public to svc",
+    );
+    let estimated = |id: &str| {
+        let shown = world.people.shown(&world.appliance, id);
+        shown["commands"][0]["estimated_rows"].as_u64()
+    };
+    let mut wire = world.login();
+    wire.parse("", "delete from orders where id <= $1");
+    wire.bind("", "", &[Some("100")]);
+    wire.execute("", 0);
+    wire.sync();
+    let (id, _) = notice(&mut wire);
+    let mut rows = None;
+    wait_until("an estimate", || {
+        rows = estimated(&id);
+        rows.is_some()
+    });
+    assert!(
+        rows.is_some_and(|rows| (90..=110).contains(&rows)),
+        "{rows:?}"
+    );
+    world.deny(&id, "no");
+    wire.until_ready();
+
+    begin_query(&mut wire, "delete from orders where id <= planted(100)");
+    let (opaque, _) = notice(&mut wire);
+    let mut other = world.login();
+    begin_query(&mut other, "update orders set total = 1 where id = 1");
+    let (id, _) = notice(&mut other);
+    // What was asked for later is there.
+    wait_until("an estimate", || estimated(&id) == Some(1));
+    assert_eq!(estimated(&opaque), None);
+    assert!(!world.server.log().contains("LOG:  planted at planning"));
+    world.approve(&opaque);
+    assert_eq!(complete(&wire.until_ready()), ["DELETE 100"]);
+    assert!(world.server.log().contains("LOG:  planted at planning"));
+}
+
+#[test]
+fn a_bind_alone_waits_too_where_planning_runs_code() {
+    // A mask refuses what may show anything.
+    let policy = POLICY.split("[[mask]]").next().unwrap();
+    let policy = format!(
+        "{policy}\n[[rule]]\nname = \"code\"\ngroups = [\"*\"]\ntargets = [\"*\"]\n\
+         hold = {{ statements = [\"function\"], functions = [\"public.planted\"] }}\n\
+         approvers = [\"people:oncall\"]\n"
+    );
+    let world = World::with(&policy, "");
+    world.server.psql_in(
+        "orders",
+        "create function planted(int) returns int language plpgsql immutable as
+             $$begin raise log 'planted at planning'; return $1; end$$",
+    );
+    let mut wire = world.login();
+    wire.parse("", "select planted(1)");
+    wire.bind("", "", &[]);
+    wire.describe_portal("");
+    wire.sync();
+    let (id, _) = notice(&mut wire);
+    assert!(!world.server.log().contains("LOG:  planted at planning"));
+    world.deny(&id, "no");
+    assert_eq!(error(&wire.until_ready()).sqlstate(), "42501");
+    assert!(!world.server.log().contains("LOG:  planted at planning"));
+}

@@ -136,6 +136,14 @@ pub(super) struct Connected<'c> {
     pub(super) server: &'c Server,
 }
 
+/// The same, kept.
+pub(super) struct Seen {
+    pub(super) target: Arc<TargetSettings>,
+    pub(super) account: Arc<Account>,
+    pub(super) database: Rc<str>,
+    pub(super) server: Server,
+}
+
 impl Catalogues {
     pub(super) fn new(part: ShardPart) -> Self {
         Self {
@@ -206,6 +214,17 @@ pub(super) fn watch(
 }
 
 impl Watch {
+    /// What is looked at; `None` when the configuration no longer describes it.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        let source = &self.0;
+        Some(Seen {
+            target: source.target.borrow().clone()?,
+            account: source.account.clone(),
+            database: source.key.database.clone(),
+            server: source.key.server.clone(),
+        })
+    }
+
     /// Changes whenever [`view`](Self::view) may say something else.
     pub(crate) fn revision(&self) -> u64 {
         self.0.revision.get()

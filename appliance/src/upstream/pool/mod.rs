@@ -18,6 +18,7 @@ mod upkeep;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +29,7 @@ use super::attribution::Attribution;
 use super::catalogue::{self, Catalogues, Watch};
 use super::credentials::Account;
 use super::error::UpstreamError;
+use super::estimate::{self, Question};
 use super::session::SessionSettings;
 use super::settings::{ShardPart, TargetSettings};
 use ground::Ground;
@@ -35,6 +37,10 @@ use target::TargetPool;
 
 pub use lease::{Lease, Outcome};
 pub use target::TargetStatus;
+
+/// Estimates that a shard asks for at once. Each is a connection besides those of the pool; a request
+/// for approval that finds them all taken goes without.
+const ESTIMATES_MAX: usize = 2;
 
 /// The pools of one shard.
 ///
@@ -59,6 +65,8 @@ struct Shared {
     catalogues: Rc<Catalogues>,
     targets: RefCell<HashMap<String, Rc<TargetPool>>>,
     draining: Cell<bool>,
+    /// Counts estimates that are being asked for.
+    estimating: Rc<()>,
 }
 
 impl Pools {
@@ -70,6 +78,7 @@ impl Pools {
             catalogues: Rc::new(Catalogues::new(part)),
             targets: RefCell::default(),
             draining: Cell::new(false),
+            estimating: Rc::default(),
         });
         runtime::spawn(upkeep::run(Rc::downgrade(&shared)));
         Self(shared)
@@ -142,6 +151,23 @@ impl Pools {
         let dialer = Rc::downgrade(&self.0.ground.dialer);
         let connected = lease.connected(target);
         catalogue::watch(&self.0.catalogues, move || dialer.upgrade(), &connected)
+    }
+
+    /// Asks the planner of what is watched, on a connection of its own; `None` when as many as may
+    /// ask at once are asking, or the target is no more.
+    pub(crate) fn estimate(
+        &self,
+        watch: &Watch,
+        question: Question,
+    ) -> Option<impl Future<Output = Vec<Option<u64>>> + use<>> {
+        let seen = watch.seen()?;
+        let dialer = Rc::clone(&self.0.ground.dialer);
+        let asking = Rc::clone(&self.0.estimating);
+        // Ours, and one for each that is out.
+        (Rc::strong_count(&asking) <= ESTIMATES_MAX + 1).then_some(async move {
+            let _asking = asking;
+            estimate::estimate(&dialer, &seen, &question).await
+        })
     }
 
     /// Ends all that no session holds, and refuses new leases from here on.

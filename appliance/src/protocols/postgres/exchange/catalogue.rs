@@ -45,6 +45,10 @@ impl Known {
         }
     }
 
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
     pub(super) fn in_force(&self) -> Option<Rc<Catalogue>> {
         self.in_force.clone()
     }

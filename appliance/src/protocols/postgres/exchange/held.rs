@@ -31,6 +31,7 @@ use crate::protocols::postgres::classify::Judged;
 use crate::protocols::postgres::refuse::HeldRefusal;
 use crate::recorder::{ApprovalNote, ApprovalStep, DeciderNote, NoRoom, rfc3339_seconds};
 use crate::relay::link::Outbound;
+use crate::upstream::{Question, Watch};
 
 /// Where the session stands. Per connection.
 pub(super) enum Holding {
@@ -63,6 +64,8 @@ pub(super) struct Asked {
     /// Seconds since the Unix epoch.
     expires: u64,
     is_recorded: bool,
+    /// For the target's planner, until it is asked.
+    planning: Option<Question>,
 }
 
 /// For what a statement is judged.
@@ -160,6 +163,17 @@ impl Exchange {
         };
         self.holding = Holding::Waiting(asked);
         Some(request)
+    }
+
+    /// What the target's planner is to be asked, and where; once.
+    pub(crate) fn takes_planning(&mut self) -> Option<(&Watch, Question)> {
+        let Holding::Waiting(asked) = &mut self.holding else {
+            return None;
+        };
+        let question = asked.planning.take()?;
+        let is_worth_it = question.statements.iter().any(Option::is_some);
+        let watch = self.catalogue.watch().filter(|_| is_worth_it)?;
+        Some((watch, question))
     }
 
     /// People can be asked from now on: recorded, and the agent is told.
@@ -384,11 +398,15 @@ impl Exchange {
         let asked = Asked {
             digest: request.digest(),
             policy,
-            rules: unit.rules,
+            rules: unit.rules.clone(),
             in_transaction,
             id: None,
             expires: 0,
             is_recorded: false,
+            planning: Some(Question {
+                search_path: request.search_path.clone(),
+                statements: unit.plannable(),
+            }),
         };
         self.holding = Holding::Asking(Box::new(request), Box::new(asked));
         Ok(Next::Wait(Pause::Approval))

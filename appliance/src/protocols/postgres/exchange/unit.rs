@@ -12,15 +12,16 @@ use codecs::postgres::frontend::{
 };
 use policy::class::Class;
 use policy::sql::{CopyStream, NamedStatementEffect, StatementProfile};
-use policy::{Decision, HeldRule, Refusal, Version};
+use policy::{Decision, HeldRule, Operation, Refusal, Version};
 
 use super::agent::EXECUTE_DEPTH_MAX;
 use super::held::Purpose;
 use super::{Exchange, Named, Pause};
 use crate::approvals::{HeldCommand, HeldText, Parameter, REQUEST_BYTES_MAX};
-use crate::protocols::postgres::classify::{REMEMBERED_TEXT_MAX, Statement};
+use crate::protocols::postgres::classify::{REMEMBERED_TEXT_MAX, Statement, session_context};
 use crate::protocols::postgres::names::Meaning;
 use crate::protocols::postgres::refuse::HeldRefusal;
+use crate::upstream::Plannable;
 
 /// Longest unit that people are asked about.
 ///
@@ -51,8 +52,33 @@ pub(super) struct Unit {
     pub(super) bytes: usize,
     /// In the order of execution.
     pub(super) commands: Vec<HeldCommand>,
+    /// Which of them the target may be asked to plan.
+    plannable: Vec<bool>,
     /// Every rule that holds some of it; none, where nothing that is held is run.
     pub(super) rules: Vec<HeldRule>,
+}
+
+impl Unit {
+    /// What the target may be asked to plan, for each command.
+    pub(super) fn plannable(&self) -> Vec<Option<Plannable>> {
+        let commands = self.commands.iter().zip(&self.plannable);
+        let each = commands.map(|(command, is_plannable)| {
+            let values = command.parameters.iter();
+            is_plannable.then(|| Plannable {
+                text: command.text.bytes.clone(),
+                types: values.clone().map(|it| it.type_oid).collect(),
+                values: values
+                    .map(|it| {
+                        (
+                            it.is_binary,
+                            it.value.as_ref().map(|value| value.bytes.clone()),
+                        )
+                    })
+                    .collect(),
+            })
+        });
+        each.collect()
+    }
 }
 
 /// How far a unit at the front of what the agent sent has arrived.
@@ -158,6 +184,7 @@ struct Ahead {
     statements: HashMap<Vec<u8>, Option<Named>>,
     portals: HashMap<Vec<u8>, Option<Portal>>,
     commands: Vec<HeldCommand>,
+    plannable: Vec<bool>,
     rules: Vec<HeldRule>,
 }
 
@@ -248,7 +275,10 @@ impl Exchange {
             }
         }
         let Ahead {
-            commands, rules, ..
+            commands,
+            plannable,
+            rules,
+            ..
         } = ahead;
         if fails && (at == 0 || !rules.is_empty()) {
             return Look::Refused(fails_anyway());
@@ -260,6 +290,7 @@ impl Exchange {
         Look::Unit(Unit {
             bytes: at,
             commands,
+            plannable,
             rules,
         })
     }
@@ -286,6 +317,7 @@ impl Exchange {
             ahead.add_rules(&held.rules);
         }
         let values = call.arguments.iter().enumerate();
+        ahead.plannable.push(false);
         ahead.commands.push(HeldCommand {
             text: HeldText::plain(format!("-- a call of the function {}", call.function)),
             parameters: values
@@ -399,10 +431,28 @@ impl Exchange {
             effects: effects(&statement.profiles),
             estimate: None,
         });
+        ahead.plannable.push(self.may_be_planned(statement));
         let mut prepared = Vec::new();
         self.executed_sources(statement, 0, &mut prepared);
+        ahead.plannable.extend(prepared.iter().map(|_| false));
         ahead.commands.append(&mut prepared);
         Ok(())
+    }
+
+    /// Whether planning it runs no code but what is built in.
+    fn may_be_planned(&self, statement: &Statement) -> bool {
+        let [profile] = statement.profiles.as_slice() else {
+            return false;
+        };
+        let is_planned = matches!(
+            profile.kind,
+            "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt"
+        );
+        let operation = Operation::Sql {
+            statements: &statement.profiles,
+            session: session_context(&self.situation),
+        };
+        is_planned && operation.is_of_rows_alone()
     }
 
     /// Nobody is asked to approve what is refused all the same.
