@@ -169,7 +169,7 @@ class Stage:
         wait_for(name, lambda: listens(port))
         return Endpoint(name, port, TRUSTED, process=process)
 
-    def start_sallyport(self, name, target, workers, account=ACCOUNT, connections=250):
+    def start_sallyport(self, name, target, workers, account=ACCOUNT, connections=250, tables=""):
         folder = self.folder / name
         for part in ("state", "policy.d"):
             (folder / part).mkdir(parents=True)
@@ -193,6 +193,7 @@ shards = {workers}
 directory = "{run}"
 [state]
 directory = "{folder}/state"
+{tables}
 [[target]]
 name = "{DATABASE}"
 protocol = "postgres"

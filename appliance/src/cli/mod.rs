@@ -9,6 +9,7 @@ mod audit;
 mod check;
 mod console;
 mod explain;
+mod export;
 mod policy;
 mod revoke;
 mod running;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, Problem};
-use crate::control::{AdminClient, AdminError, RecordingsError};
+use crate::control::{AdminClient, AdminError, ExportError, NotATarget, RecordingsError};
 use crate::telemetry::chain;
 
 const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
@@ -110,6 +111,8 @@ enum Command {
     Audit(audit::Audit),
     /// Print a link that signs a browser in to the console, once, within a minute
     Console(console::Console),
+    /// Copy recordings to a directory or to S3-compatible storage
+    Export(export::Export),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
     /// Show how the running appliance does, again and again
@@ -135,6 +138,10 @@ enum Failure {
     Input { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
+    #[error("`--to`: {0}")]
+    ExportTo(#[from] NotATarget),
+    #[error("the export broke off; what is complete stays, and the next run goes on")]
+    Export(#[from] ExportError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -173,6 +180,7 @@ pub fn run(
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
         Command::Console(console) => console.run(&environment),
+        Command::Export(export) => export.run(&environment),
         Command::Status(options) => running::status(&environment, &options),
         Command::Top(top) => top.run(&environment),
     };
@@ -238,6 +246,8 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::Recordings(_)
         | Failure::Input { .. }
         | Failure::Audit(_)
+        | Failure::ExportTo(_)
+        | Failure::Export(_)
         | Failure::Output(_) => {
             text.push_str(&format!("sallyport: {}\n", table::escaped(&chain(failure))));
             ExitCode::FAILURE

@@ -16,8 +16,8 @@ use crate::archive::{
 use crate::budgets::Ledger;
 use crate::config::{self, Environment, Writing};
 use crate::control::{
-    self, AdminSocket, DATABASE, Database, FromShards, HttpListener, Plane, Revocations, Service,
-    TokenClients,
+    self, AdminSocket, DATABASE, Database, ExportThread, FromShards, HttpListener, Plane,
+    Revocations, Service, TokenClients,
 };
 use crate::identity::remote::QUESTIONS_MAX;
 use crate::identity::{KeyRefresh, RemoteKeys};
@@ -60,6 +60,8 @@ pub(super) enum ServeError {
     Approvals(#[from] approvals::StoreError),
     #[error("the control thread cannot be started")]
     Control(#[source] std::io::Error),
+    #[error("the export thread cannot be started")]
+    Export(#[source] std::io::Error),
     #[error("the shards cannot be started")]
     Shards(#[from] runtime::StartError),
     #[error("the number of CPUs cannot be had")]
@@ -191,6 +193,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         keys: key_questions,
     };
     let control = control::start(plane, asked).map_err(ServeError::Control)?;
+
+    let exporting = ExportThread::start(&startup.export, &startup.recording, journal.handle());
+    let _exporting = exporting.map_err(ServeError::Export)?;
 
     let shared = Shared {
         published,

@@ -68,6 +68,9 @@ pub(super) struct Replay {
     /// Print each statement with its values, and its rows as a table
     #[arg(long)]
     sql: bool,
+    /// Print events of the Open Cybersecurity Schema Framework, one a line
+    #[arg(long, conflicts_with_all = ["json", "sql"])]
+    ocsf: bool,
     /// Take the time that the session took, times a factor: 1, 0.5, 10; or `instant`
     #[arg(long, value_name = "FACTOR", default_value = "instant")]
     speed: Speed,
@@ -134,10 +137,11 @@ fn row(session: &SessionLine) -> Vec<String> {
 
 impl Replay {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let form = match (self.json, self.sql) {
-            (true, _) => ReplayForm::Json,
-            (false, true) => ReplayForm::Sql,
-            (false, false) => ReplayForm::Text,
+        let form = match (self.json, self.sql, self.ocsf) {
+            (true, _, _) => ReplayForm::Json,
+            (_, true, _) => ReplayForm::Sql,
+            (_, _, true) => ReplayForm::Ocsf,
+            (false, false, false) => ReplayForm::Text,
         };
         match self.speed {
             Speed::Instant => self.print(environment, form),

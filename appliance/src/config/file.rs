@@ -33,6 +33,7 @@ pub(super) struct File {
     pub(super) recording: Recording,
     pub(super) console: Console,
     pub(super) archive: Archive,
+    pub(super) export: Export,
     pub(super) roles: Roles,
     pub(super) builtin_issuer: Builtin,
     pub(super) issuer: Vec<Issuer>,
@@ -171,6 +172,24 @@ pub(super) struct Console {
     pub(super) client_id: Option<Text>,
     pub(super) client_secret: Option<Text>,
     pub(super) scopes: Option<Spanned<Vec<Text>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Export {
+    pub(super) to: Option<Text>,
+    pub(super) format: Option<Text>,
+    pub(super) interval: Option<Text>,
+    pub(super) s3: S3,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct S3 {
+    pub(super) endpoint: Option<Text>,
+    pub(super) region: Option<Text>,
+    pub(super) access_key: Option<Text>,
+    pub(super) secret_key: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -331,6 +331,30 @@ keys! {
         "When sealed sessions are longer than this together, the oldest are removed, unless they \
          are held. `0B`: never.";
 
+    EXPORT_TO: "export.to", Kind::Text, Described("nowhere"), Restart,
+        "\"s3://evidence/sallyport\"",
+        "Where `sallyport export` and the appliance itself copy recordings to: a directory, or \
+         `s3://BUCKET/PREFIX`.";
+    EXPORT_FORMAT: "export.format", Kind::Choice(&["ocsf", "jsonl"]), Value("ocsf"), Restart,
+        "\"ocsf\"",
+        "In the shape of OCSF, without rows; or every event as `sallyport replay --json` prints it.";
+    EXPORT_INTERVAL: "export.interval", Kind::Duration { min_ms: 0, max_ms: DAY }, Value("0s"),
+        Restart, "\"5m\"",
+        "How often the appliance exports by itself what ended since. `0s`: only `sallyport export` \
+         does.";
+    EXPORT_S3_ENDPOINT: "export.s3.endpoint", Kind::Text, Described("Amazon's, for the region"),
+        Restart, "\"https://s3.example.com\"",
+        "The storage, where it is not Amazon's. `http` only on this machine.";
+    EXPORT_S3_REGION: "export.s3.region", Kind::Text, Value("us-east-1"), Restart,
+        "\"eu-central-1\"",
+        "The region of the bucket. Most other storage takes any.";
+    EXPORT_S3_ACCESS_KEY: "export.s3.access_key", Kind::Secret, Described("none"), Restart,
+        "\"credential:export-access-key\"",
+        "The id of the access key.";
+    EXPORT_S3_SECRET_KEY: "export.s3.secret_key", Kind::Secret, Described("none"), Restart,
+        "\"credential:export-secret-key\"",
+        "The access key's secret.";
+
     BUILTIN_ENABLED: "builtin_issuer.enabled", Kind::Switch, Value("true"), Reload, "true",
         "Whether tokens of `sallyport token issue` are made and accepted.";
     BUILTIN_TOKEN_LIFETIME_MAX: "builtin_issuer.token_lifetime_max",

@@ -23,7 +23,7 @@ pub use console_url::{ConsoleUrl, ConsoleUrlError};
 pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
 pub use problem::Problem;
 pub use reference::{default_file, reference};
-pub use resolve::{Environment, admin_socket, load, recordings, reload};
+pub use resolve::{Environment, admin_socket, exports, load, recordings, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
     ApprovalSettings, ClientAuthentication, ConsoleLogin, Destination, Limits, ListenerProof,

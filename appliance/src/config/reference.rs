@@ -106,7 +106,7 @@ fn sections() -> Vec<&'static str> {
 fn section_of(key: &Key) -> &'static str {
     let (first, rest) = key.path.split_once('.').unwrap_or((key.path, ""));
     match rest.split_once('.') {
-        Some((second, _)) if first.ends_with("[]") && second == "pool" => {
+        Some((second, _)) if (first.ends_with("[]") && second == "pool") || second == "s3" => {
             &key.path[..first.len() + 1 + second.len()]
         }
         Some(_) | None => first,
@@ -126,6 +126,8 @@ fn header(section: &str) -> String {
 
 fn about(section: &str) -> Option<&'static str> {
     match section {
+        "export" => Some("Copies of recordings for others to read."),
+        "export.s3" => Some("S3-compatible storage, where exports go to a bucket."),
         "builtin_issuer" => Some("The issuer of `sallyport token issue`."),
         "issuer[]" => Some("Issuers whose tokens are accepted, one table for each."),
         "target[]" => Some("Where agents may be let to, one table for each target."),

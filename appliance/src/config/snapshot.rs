@@ -18,7 +18,7 @@ use super::secret::Secret;
 use super::state::StateDirectory;
 use super::webhook::WebhookSettings;
 use crate::archive::{ArchiveKeys, ArchiveSettings};
-use crate::control::Roles;
+use crate::control::{ExportSettings, Roles};
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{Authenticators, BuiltinIssuer, ClientCertificates, SessionLifetime};
 use crate::recorder::RecordingSettings;
@@ -231,6 +231,7 @@ pub struct Startup {
     pub listeners: Vec<ListenerSettings>,
     pub recording: RecordingSettings,
     pub archive: ArchiveSettings,
+    pub export: ExportSettings,
     pub log: LogSettings,
 }
 

@@ -10,6 +10,7 @@ mod clients;
 mod console;
 mod database;
 pub mod explanation;
+mod export;
 mod guard;
 mod issuer;
 mod issuers;
@@ -38,12 +39,18 @@ pub use client::{AdminClient, AdminError};
 pub use clients::{ClientsError, TokenClients};
 pub use console::ConsoleLink;
 pub use database::{DATABASE, Database, DatabaseError, Part};
+pub use export::{
+    ExportError, ExportForm, ExportSettings, ExportWanted, Exported, S3Keys, S3Settings,
+    Target as ExportTarget, export,
+};
+pub(crate) use export::{ExportThread, NotATarget};
 pub use issuers::kept as kept_keys;
 pub use listener::{HttpListenError, HttpListener, Service};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
+pub(crate) use recordings::{session_id as find_session, time_named};
 pub use revocations::{Revocations, RevocationsWanted};
 pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};

@@ -135,6 +135,7 @@ fn filter(wanted: &SessionsWanted) -> Result<SessionFilter, RecordingsError> {
         denied: wanted.denied,
         held: wanted.held,
         ended: ended.transpose()?,
+        after: None,
         before: wanted.before.as_deref().map(session_named).transpose()?,
         limit: wanted.limit,
     })
@@ -175,7 +176,7 @@ fn end_reasons() -> String {
 ///
 /// # Errors
 /// No session or several fit, or the catalogue cannot be read.
-pub(super) fn session_id(
+pub(crate) fn session_id(
     settings: &RecordingSettings,
     name: &str,
 ) -> Result<SessionId, RecordingsError> {
@@ -221,12 +222,13 @@ pub(super) fn media_type(form: ReplayForm) -> &'static str {
         ReplayForm::Text => "text/plain",
         ReplayForm::Sql => "application/sql",
         ReplayForm::Json => "application/x-ndjson",
+        ReplayForm::Ocsf => "application/x-ndjson;schema=ocsf",
     }
 }
 
 /// The form that an `Accept` header asks for: exactly one of the types above, else JSON.
 pub(super) fn form_of(accept: Option<&[u8]>) -> ReplayForm {
-    [ReplayForm::Text, ReplayForm::Sql]
+    [ReplayForm::Text, ReplayForm::Sql, ReplayForm::Ocsf]
         .into_iter()
         .find(|form| accept.is_some_and(|accept| accept == media_type(*form).as_bytes()))
         .unwrap_or(ReplayForm::Json)

@@ -114,6 +114,8 @@ pub struct SessionFilter {
     pub held: bool,
     /// Only sessions that ended for this reason.
     pub ended: Option<EndReason>,
+    /// Only sessions that started after this one.
+    pub after: Option<SessionId>,
     /// Only sessions before this one in the list, for the next page.
     pub before: Option<SessionId>,
     /// At most this many; [`ROWS_DEFAULT`] when not set, never more than [`ROWS_MAX`].
@@ -216,16 +218,14 @@ impl Catalogue {
             must("state = ?", &[state.name().to_owned().into()]);
         }
         if let Some(since) = filter.since {
-            let earliest = Duration::from_micros(since).saturating_sub(ID_TIME_SLACK);
-            let first = SessionId::first_at(earliest).to_string();
+            let (first, _) = id_range(since, since);
             must(
                 "(id >= ? AND started >= ?)",
                 &[first.into(), signed(since).into()],
             );
         }
         if let Some(until) = filter.until {
-            let latest = Duration::from_micros(until).saturating_add(ID_TIME_SLACK);
-            let end = SessionId::first_at(latest).to_string();
+            let (_, end) = id_range(until, until);
             must(
                 "(id < ? AND started < ?)",
                 &[end.into(), signed(until).into()],
@@ -256,6 +256,9 @@ impl Catalogue {
         }
         if let Some(ended) = filter.ended {
             must("end_reason = ?", &[ended.name().to_owned().into()]);
+        }
+        if let Some(after) = filter.after {
+            must("id > ?", &[after.to_string().into()]);
         }
         if let Some(before) = filter.before {
             must("id < ?", &[before.to_string().into()]);
@@ -330,6 +333,54 @@ impl Catalogue {
         )
     }
 
+    /// Hours from `since` to `until` with refused logins in them, counted from 1970. The times are in
+    /// microseconds.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub(crate) fn refused_login_hours(
+        &self,
+        since: u64,
+        until: u64,
+    ) -> Result<Vec<u64>, CatalogueError> {
+        let (first, end) = id_range(since, until);
+        self.rows(
+            "SELECT DISTINCT at / 3600000000 FROM refused_logins
+             WHERE id >= ?1 AND id < ?2 AND at >= ?3 AND at < ?4 ORDER BY 1",
+            &[&first as &dyn ToSql, &end, &signed(since), &signed(until)],
+            |row| row.get(0).map(unsigned).map_err(|_| CatalogueError::Row),
+        )
+    }
+
+    /// A page of the refused logins from `since` to `until`, the earliest first.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub(crate) fn refused_logins_between(
+        &self,
+        since: u64,
+        until: u64,
+        after: Option<SessionId>,
+    ) -> Result<Vec<RefusedEntry>, CatalogueError> {
+        let (first, end) = id_range(since, until);
+        let after = after.map(|id| id.to_string());
+        self.rows(
+            "SELECT id, at, reason, peer, protocol, target, user, application, issuer, subject, name
+             FROM refused_logins
+             WHERE id >= ?1 AND id < ?2 AND at >= ?3 AND at < ?4 AND (?5 IS NULL OR id > ?5)
+             ORDER BY id LIMIT ?6",
+            &[
+                &first as &dyn ToSql,
+                &end,
+                &signed(since),
+                &signed(until),
+                &after,
+                &ROWS_DEFAULT,
+            ],
+            refused_entry,
+        )
+    }
+
     /// Where the records of a session are, in their order.
     pub(super) fn extents(&self, session: SessionId) -> Result<Vec<ExtentEntry>, CatalogueError> {
         self.rows(
@@ -365,6 +416,16 @@ impl Catalogue {
         rows.map(|row| row.map_err(|source| self.error(source))?)
             .collect()
     }
+}
+
+/// Ids that were given from `since` to `until`, in microseconds since 1970, or about then.
+fn id_range(since: u64, until: u64) -> (String, String) {
+    let earliest = Duration::from_micros(since).saturating_sub(ID_TIME_SLACK);
+    let latest = Duration::from_micros(until).saturating_add(ID_TIME_SLACK);
+    (
+        SessionId::first_at(earliest).to_string(),
+        SessionId::first_at(latest).to_string(),
+    )
 }
 
 /// Whether an object, as it is recorded, may be a table of `pattern`. A schema that the statement

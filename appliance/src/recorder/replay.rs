@@ -6,7 +6,9 @@
 mod approval;
 mod escape;
 mod json;
+mod ocsf;
 mod pace;
+mod prepared;
 mod rendering;
 mod sql;
 mod text;
@@ -28,7 +30,9 @@ use super::records::{RecordsError, SessionRecords};
 use super::session_id::SessionId;
 use super::settings::RecordingSettings;
 
+pub(crate) use json::refused_login as refused_login_json;
 pub(crate) use json::rfc3339_seconds;
+pub(crate) use ocsf::{admin_action as admin_action_ocsf, refused_login as refused_login_ocsf};
 pub use pace::{NotASpeed, Pace, Speed};
 pub use rendering::{Rendering, ReplayForm, Shown, write};
 pub use transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told, Transcript};

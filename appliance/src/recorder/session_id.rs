@@ -41,9 +41,9 @@ impl SessionId {
         Ok(Self(milliseconds << 80 | u128::from_be_bytes(bytes) >> 48))
     }
 
-    /// The first id of that millisecond.
+    /// The first id of that millisecond; the last there can be, for a time that no id has.
     pub(super) fn first_at(unix_time: Duration) -> Self {
-        Self((unix_time.as_millis() & ((1 << 48) - 1)) << 80)
+        Self(unix_time.as_millis().min((1 << 48) - 1) << 80)
     }
 
     #[must_use]

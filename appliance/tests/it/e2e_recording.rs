@@ -280,6 +280,9 @@ fn a_full_disk_refuses_new_work_and_keeps_what_is_recorded() {
         );
     }
     assert!(recorded.contains("after-the-flood"));
+    let log = appliance.log();
+    assert_eq!(log.matches("nothing can be recorded").count(), 1, "{log}");
+    assert_eq!(log.matches("recording goes on").count(), 1, "{log}");
 }
 
 /// Everything up to ReadyForQuery or the end of the connection.

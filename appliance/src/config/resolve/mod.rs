@@ -41,7 +41,9 @@ use super::snapshot::{
 use super::state::{StateDirectory, Writing};
 use super::webhook::{WebhookForm, WebhookSettings};
 use crate::archive::{ArchiveKeys, ArchiveSettings};
-use crate::control::{Role, Roles};
+use crate::control::{
+    ExportForm, ExportSettings, ExportTarget as Target, Role, Roles, S3Keys, S3Settings,
+};
 use crate::downstream::certificate::Certificate;
 use crate::downstream::proxies::TrustedProxies;
 use crate::identity::{
@@ -128,6 +130,22 @@ pub fn recordings(environment: &Environment) -> Result<RecordingSettings, Vec<Pr
     let runtime_directory = runtime_directory(&reader, &written, environment);
     let state_directory = state_directory(&reader, &written, environment);
     let settings = recording(&mut reader, &written, &runtime_directory, &state_directory);
+    if reader.problems.is_empty() {
+        Ok(settings)
+    } else {
+        Err(reader.problems)
+    }
+}
+
+/// Where exports go, without resolving anything else.
+///
+/// # Errors
+/// The main file cannot be read as a configuration, or says nonsense about exports.
+pub fn exports(environment: &Environment) -> Result<ExportSettings, Vec<Problem>> {
+    let main = main_source(environment)?;
+    let written = file::read(&main)?;
+    let mut reader = Reader::new(&main, environment);
+    let settings = export(&mut reader, &written, environment);
     if reader.problems.is_empty() {
         Ok(settings)
     } else {
@@ -283,6 +301,7 @@ fn needs_restart(file: &Path, running: &Startup, written: &Startup) -> Vec<Probl
         ),
         ("recording", running.recording != written.recording),
         ("archive", running.archive != written.archive),
+        ("export", running.export != written.export),
         ("log", running.log != written.log),
     ];
     changes
@@ -310,6 +329,7 @@ fn startup(
         listeners: listeners(reader, written),
         recording: recording(reader, written, &runtime_directory, &state_directory),
         archive: archive(reader, written),
+        export: export(reader, written, environment),
         log: log(reader, written),
         state: StateDirectory::new(state_directory, writing),
         runtime_directory,
@@ -380,6 +400,41 @@ fn archive_keys(
             reader.error(span_of(at), &error);
             None
         }
+    }
+}
+
+const EXPORT_FORMS: [(&str, ExportForm); 2] =
+    [("ocsf", ExportForm::Ocsf), ("jsonl", ExportForm::Jsonl)];
+
+fn export(reader: &mut Reader<'_>, written: &File, environment: &Environment) -> ExportSettings {
+    let export = &written.export;
+    let base = environment.file.parent().unwrap_or_else(|| Path::new("/"));
+    let to = export.to.as_ref().and_then(|to| {
+        Target::parse(to.get_ref(), base)
+            .map_err(|error| reader.error(to.span(), &error))
+            .ok()
+    });
+    let form = reader.choice(export.format.as_ref(), &keys::EXPORT_FORMAT, &EXPORT_FORMS);
+    let interval = reader.duration(export.interval.as_ref(), &keys::EXPORT_INTERVAL);
+    let s3 = &export.s3;
+    let access = s3.access_key.as_ref().and_then(|text| reader.secret(text));
+    let secret = s3.secret_key.as_ref().and_then(|text| reader.secret(text));
+    if s3.access_key.is_some() != s3.secret_key.is_some() {
+        let at = span_of(s3.access_key.as_ref().or(s3.secret_key.as_ref()));
+        reader.problem(at, "`access_key` and `secret_key` belong together");
+    }
+    ExportSettings {
+        to,
+        // A word that is none has been reported.
+        form: form.unwrap_or(ExportForm::Ocsf),
+        interval,
+        s3: S3Settings {
+            endpoint: s3.endpoint.as_ref().map(|text| text.get_ref().clone()),
+            region: reader::text_or_default(s3.region.as_ref(), &keys::EXPORT_S3_REGION).to_owned(),
+            keys: access
+                .zip(secret)
+                .map(|(access, secret)| S3Keys { access, secret }),
+        },
     }
 }
 

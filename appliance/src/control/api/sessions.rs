@@ -47,7 +47,8 @@ pub(super) async fn list(
 /// What happened in one session
 ///
 /// Streamed: text when the caller accepts `text/plain`, statements and tables with
-/// `application/sql`, else one JSON object a line.
+/// `application/sql`, events of OCSF with `application/x-ndjson;schema=ocsf`, else one JSON object a
+/// line.
 #[utoipa::path(
     get,
     path = paths::EVENTS,
@@ -58,6 +59,7 @@ pub(super) async fn list(
             (String = "application/x-ndjson"),
             (String = "text/plain"),
             (String = "application/sql"),
+            (String = "application/x-ndjson;schema=ocsf"),
         )),
         (status = 404, description = "No session has this id", body = super::Refused),
         (status = 422, description = "Several sessions begin with it", body = super::Refused),

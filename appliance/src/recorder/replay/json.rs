@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::escape::hex;
 use super::transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told};
+use crate::recorder::catalogue::RefusedEntry;
 use crate::recorder::format::{PrincipalNote, RecordedDecision, SessionEnd, SessionStart};
 use crate::recorder::session_id::SessionId;
 
@@ -95,6 +96,27 @@ fn fact(fact: &Fact) -> (&'static str, Value) {
     }
 }
 
+/// A login that came to nothing; with its line end.
+pub(crate) fn refused_login(entry: &RefusedEntry) -> String {
+    let line = json!({
+        "session": entry.id.to_string(),
+        "at": rfc3339(entry.at),
+        "sequence": 0,
+        "number": 0,
+        "event": "refused-login",
+        "reason": entry.reason,
+        "peer": entry.peer,
+        "protocol": entry.protocol,
+        "target": entry.target,
+        "user": entry.user,
+        "application": entry.application,
+        "issuer": entry.issuer,
+        "subject": entry.subject,
+        "name": entry.name,
+    });
+    format!("{line}\n")
+}
+
 fn started(start: &SessionStart) -> Value {
     json!({
         "principal": principal(&start.principal),
@@ -130,11 +152,7 @@ fn decided(decision: &RecordedDecision) -> (Map<String, Value>, &'static str) {
     details.insert("verdict".to_owned(), json!(decision.verdict.name()));
     details.insert("rule".to_owned(), json!(decision.rule));
     details.insert("policy".to_owned(), json!(decision.policy));
-    let effects = decision
-        .effects
-        .iter()
-        .map(|effect| json!({ "class": effect.class, "object": effect.object }));
-    details.insert("effects".to_owned(), Value::Array(effects.collect()));
+    details.insert("effects".to_owned(), effects(decision));
     if decision.effects_left_out > 0 {
         details.insert(
             "effects_left_out".to_owned(),
@@ -149,6 +167,13 @@ fn decided(decision: &RecordedDecision) -> (Map<String, Value>, &'static str) {
         );
     }
     (details, "command")
+}
+
+pub(super) fn effects(decision: &RecordedDecision) -> Value {
+    let effects = decision.effects.iter();
+    effects
+        .map(|effect| json!({ "class": effect.class, "object": effect.object }))
+        .collect()
 }
 
 fn said(said: &Said) -> (&'static str, Value) {
@@ -259,7 +284,7 @@ fn error(fields: &[(&'static str, ShownValue)]) -> Value {
         .into()
 }
 
-fn ended(end: &SessionEnd) -> Value {
+pub(super) fn ended(end: &SessionEnd) -> Value {
     json!({
         "reason": end.reason.name(),
         "commands": end.counters.commands,

@@ -1,9 +1,11 @@
 //! A replay written down, piece by piece, each with the time at which it was recorded.
 
+use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::io::Write;
 
 use super::json::JsonLines;
+use super::ocsf::OcsfLines;
 use super::sql::SqlSheet;
 use super::text::Timeline;
 use super::transcript::{Told, Transcript};
@@ -19,6 +21,8 @@ pub enum ReplayForm {
     Sql,
     /// One JSON object a line.
     Json,
+    /// One event of the Open Cybersecurity Schema Framework a line.
+    Ocsf,
 }
 
 /// A piece of a written replay.
@@ -31,8 +35,8 @@ pub struct Shown {
 }
 
 /// Iterates over the pieces of one replay. It holds what one statement needs, never the session.
-pub struct Rendering<'r> {
-    replay: &'r mut Replay,
+pub struct Rendering<R: BorrowMut<Replay>> {
+    replay: R,
     transcript: Transcript,
     sheet: Sheet,
     ready: VecDeque<Shown>,
@@ -46,6 +50,7 @@ enum Sheet {
     Text(Timeline),
     Sql(Box<SqlSheet>),
     Json(JsonLines),
+    Ocsf(Box<OcsfLines>),
 }
 
 impl Sheet {
@@ -54,6 +59,7 @@ impl Sheet {
             ReplayForm::Text => Self::Text(Timeline),
             ReplayForm::Sql => Self::Sql(Box::default()),
             ReplayForm::Json => Self::Json(JsonLines::new(entry.session)),
+            ReplayForm::Ocsf => Self::Ocsf(Box::new(OcsfLines::new(entry.session))),
         }
     }
 
@@ -61,7 +67,7 @@ impl Sheet {
         match self {
             Self::Text(_) => format!("session {}\n", entry.session),
             Self::Sql(_) => format!("-- session {}\n", entry.session),
-            Self::Json(_) => String::new(),
+            Self::Json(_) | Self::Ocsf(_) => String::new(),
         }
     }
 
@@ -71,6 +77,7 @@ impl Sheet {
             Self::Text(timeline) => timeline.tell(told, out),
             Self::Sql(sheet) => sheet.tell(told, out),
             Self::Json(lines) => lines.tell(told, out),
+            Self::Ocsf(lines) => lines.tell(told, out),
         }
     }
 
@@ -79,15 +86,17 @@ impl Sheet {
         match self {
             Self::Text(_) | Self::Json(_) => {}
             Self::Sql(sheet) => sheet.finish(out),
+            Self::Ocsf(lines) => lines.finish(out),
         }
     }
 }
 
-impl<'r> Rendering<'r> {
-    pub fn new(replay: &'r mut Replay, form: ReplayForm) -> Self {
-        let sheet = Sheet::new(form, replay.entry());
-        let at = replay.entry().started;
-        let text = sheet.title(replay.entry());
+impl<R: BorrowMut<Replay>> Rendering<R> {
+    pub fn new(replay: R, form: ReplayForm) -> Self {
+        let entry = replay.borrow().entry();
+        let sheet = Sheet::new(form, entry);
+        let at = entry.started;
+        let text = sheet.title(entry);
         Self {
             replay,
             transcript: Transcript::new(),
@@ -100,7 +109,7 @@ impl<'r> Rendering<'r> {
 
     fn advance(&mut self) -> Result<(), ReplayError> {
         while self.ready.is_empty() && !self.is_over {
-            let Some(event) = self.replay.next() else {
+            let Some(event) = self.replay.borrow_mut().next() else {
                 self.is_over = true;
                 let mut text = String::new();
                 self.sheet.finish(&mut text);
@@ -125,7 +134,7 @@ impl<'r> Rendering<'r> {
     }
 }
 
-impl Iterator for Rendering<'_> {
+impl<R: BorrowMut<Replay>> Iterator for Rendering<R> {
     type Item = Result<Shown, ReplayError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -5,7 +5,7 @@
 //! recorded is escaped; further lines of a statement are indented, so that none of them passes for
 //! a line of ours. The exact bytes are in the JSON form.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::rc::Rc;
 
@@ -14,6 +14,7 @@ use codecs::postgres::value::{Kind, Shape, ValueType};
 
 use super::escape::{LineFeeds, escape, hex};
 use super::json::rfc3339;
+use super::prepared::{Portal, Prepared, Remembered, format_of};
 use super::text::{ended, error, one_line, started};
 use super::transcript::{Fact, Reply, Said, ShownColumn, ShownValue, Told};
 use super::values::text_of;
@@ -31,11 +32,7 @@ const TABLE_BYTES_MAX: usize = 256 * 1024;
 const COLUMN_MAX: usize = 60;
 
 /// Longest value that is shown whole, in bytes.
-const VALUE_BYTES_MAX: usize = 64 * 1024;
-
-/// Bytes of prepared statements and portals that are remembered; beyond, the oldest are shown by
-/// their names alone. An agent may prepare as many as it likes in one session.
-const REMEMBERED_BYTES_MAX: usize = 8 << 20;
+pub(super) const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Requests whose columns have not come. An agent may send as many ahead as it likes.
 const AWAITED_MAX: usize = 1024;
@@ -43,101 +40,25 @@ const AWAITED_MAX: usize = 1024;
 /// Writes one session down. Per replay.
 #[derive(Default)]
 pub(super) struct SqlSheet {
-    statements: Remembered<Rc<Statement>>,
-    portals: Remembered<Portal>,
+    prepared: Prepared,
     /// Descriptions that were asked for, and by which message.
     described: VecDeque<(u64, Described)>,
     /// What was sent to run and is not complete.
     running: VecDeque<(u64, Columns)>,
     /// Columns of prepared statements, by their names.
     columns: Remembered<Columns>,
+    /// Those of portals.
+    portal_columns: Remembered<Columns>,
     table: Option<Table>,
     /// The message whose statement or answer was shown last.
     shown: u64,
 }
 
-struct Statement {
-    text: ShownValue,
-    types: Vec<u32>,
-    decision: RecordedDecision,
-}
-
 type Columns = Option<Rc<[ShownColumn]>>;
-
-#[derive(Clone)]
-struct Portal {
-    statement: Option<Rc<Statement>>,
-    name: ShownValue,
-    values: Vec<ShownValue>,
-    formats: Vec<Format>,
-    result_formats: Vec<Format>,
-    columns: Columns,
-    has_run: bool,
-}
 
 enum Described {
     Statement(Vec<u8>),
     Portal(Vec<u8>),
-}
-
-/// Values by name, up to so many bytes; the oldest are forgotten.
-struct Remembered<T> {
-    entries: HashMap<Vec<u8>, (T, usize, u64)>,
-    order: VecDeque<(Vec<u8>, u64)>,
-    bytes: usize,
-    stamp: u64,
-}
-
-impl<T> Default for Remembered<T> {
-    fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
-            stamp: 0,
-        }
-    }
-}
-
-impl<T> Remembered<T> {
-    fn insert(&mut self, name: &[u8], value: T, bytes: usize) {
-        // Each takes some room of its own, however short it is.
-        let bytes = bytes.saturating_add(name.len()).saturating_add(256);
-        self.remove(name);
-        self.stamp = self.stamp.saturating_add(1);
-        self.entries
-            .insert(name.to_owned(), (value, bytes, self.stamp));
-        self.order.push_back((name.to_owned(), self.stamp));
-        self.bytes = self.bytes.saturating_add(bytes);
-        while self.bytes > REMEMBERED_BYTES_MAX || self.order.len() > 2 * self.entries.len() + 64 {
-            let Some((oldest, stamp)) = self.order.pop_front() else {
-                break;
-            };
-            let is_same = self
-                .entries
-                .get(&oldest)
-                .is_some_and(|(_, _, known)| *known == stamp);
-            if is_same && self.bytes > REMEMBERED_BYTES_MAX {
-                self.remove(&oldest);
-            } else if is_same {
-                self.order.push_back((oldest, stamp));
-            }
-        }
-    }
-
-    fn remove(&mut self, name: &[u8]) {
-        if let Some((_, bytes, _)) = self.entries.remove(name) {
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
-    }
-
-    fn get(&self, name: &[u8]) -> Option<&T> {
-        self.entries.get(name).map(|(value, _, _)| value)
-    }
-
-    fn get_mut(&mut self, name: &[u8]) -> Option<&mut T> {
-        self.entries.get_mut(name).map(|(value, _, _)| value)
-    }
 }
 
 impl SqlSheet {
@@ -200,6 +121,7 @@ impl SqlSheet {
         out: &mut String,
     ) {
         let is_refused = decision.verdict == Verdict::Refused;
+        self.prepared.note(decision, said);
         match said {
             Said::Query { text } => {
                 self.header(told, decision, cuts, out);
@@ -209,44 +131,24 @@ impl SqlSheet {
             Said::Parse {
                 statement: name,
                 text,
-                parameter_types,
+                ..
             } => {
                 if is_refused {
                     self.header(told, decision, cuts, out);
                     statement(out, text);
                 }
-                let kept = Statement {
-                    text: text.clone(),
-                    types: parameter_types.clone(),
-                    decision: decision.clone(),
-                };
-                let bytes = text.as_bytes().len();
                 self.columns.remove(name.as_bytes());
-                self.statements
-                    .insert(name.as_bytes(), Rc::new(kept), bytes);
             }
             Said::Bind {
-                portal,
-                statement: name,
-                values,
-                formats,
-                result_formats,
+                portal, statement, ..
             } => {
-                let bound = Portal {
-                    statement: self.statements.get(name.as_bytes()).cloned(),
-                    name: name.clone(),
-                    values: values.clone(),
-                    formats: formats.clone(),
-                    result_formats: result_formats.clone(),
-                    columns: self.columns.get(name.as_bytes()).cloned().flatten(),
-                    has_run: false,
-                };
-                if is_refused {
+                let columns = self.columns.get(statement.as_bytes()).cloned().flatten();
+                self.portal_columns.insert(portal.as_bytes(), columns, 0);
+                if let Some(bound) = self.prepared.portal(portal).filter(|_| is_refused) {
+                    let bound = bound.clone();
                     self.header(told, decision, cuts, out);
                     bound_statement(out, &bound);
                 }
-                let bytes = values.iter().map(|value| value.as_bytes().len()).sum();
-                self.portals.insert(portal.as_bytes(), bound, bytes);
             }
             Said::Describe {
                 statement: is_statement,
@@ -268,10 +170,9 @@ impl SqlSheet {
                 name,
             } => {
                 if *is_statement {
-                    self.statements.remove(name.as_bytes());
                     self.columns.remove(name.as_bytes());
                 } else {
-                    self.portals.remove(name.as_bytes());
+                    self.portal_columns.remove(name.as_bytes());
                 }
             }
             Said::FunctionCall {
@@ -320,23 +221,16 @@ impl SqlSheet {
         row_limit: u32,
         out: &mut String,
     ) {
-        let columns = match self.portals.get_mut(name.as_bytes()) {
+        let columns = match self.prepared.portal(name).cloned() {
             Some(portal) => {
-                let is_first = !std::mem::replace(&mut portal.has_run, true);
-                let portal = portal.clone();
-                // What was judged is where it takes effect; else what was said of the text.
-                let of_text = portal.statement.as_ref().map(|it| &it.decision);
-                let said = match (decision.verdict, of_text) {
-                    (Verdict::NotJudged, Some(of_text)) => of_text,
-                    _ => decision,
-                };
-                self.header(told, said, cuts, out);
-                if is_first {
-                    bound_statement(out, &portal);
-                } else {
+                self.header(told, portal.decision(decision), cuts, out);
+                if portal.runs > 1 {
                     out.push_str("-- further rows of the same\n");
+                } else {
+                    bound_statement(out, &portal);
                 }
-                with_formats(&portal.columns, &portal.result_formats)
+                let columns = self.portal_columns.get(name.as_bytes()).cloned().flatten();
+                with_formats(&columns, &portal.result_formats)
             }
             None => {
                 self.header(told, decision, cuts, out);
@@ -450,9 +344,7 @@ impl SqlSheet {
                 self.columns.insert(&name, columns, bytes);
             }
             Described::Portal(name) => {
-                if let Some(portal) = self.portals.get_mut(&name) {
-                    portal.columns.clone_from(&columns);
-                }
+                self.portal_columns.insert(&name, columns.clone(), 0);
                 // Bind, Describe, Execute go out together: the rows are awaited already.
                 if let Some((_, awaited)) = self.running.iter_mut().find(|(it, _)| *it > number) {
                     *awaited = columns;
@@ -556,14 +448,6 @@ fn with_formats(columns: &Columns, formats: &[Format]) -> Columns {
     Some(in_formats.collect())
 }
 
-fn format_of(formats: &[Format], index: usize) -> Format {
-    match formats {
-        [] => Format::Text,
-        [all] => *all,
-        each => each.get(index).copied().unwrap_or(Format::Text),
-    }
-}
-
 fn bound_statement(out: &mut String, portal: &Portal) {
     let types = portal.statement.as_ref().map(|it| it.types.as_slice());
     for (index, value) in portal.values.iter().enumerate() {
@@ -629,7 +513,7 @@ fn copied(out: &mut String, arrow: &str, data: &ShownValue) {
     out.push('\n');
 }
 
-fn beginning(text: &str, bytes_max: usize) -> &str {
+pub(super) fn beginning(text: &str, bytes_max: usize) -> &str {
     let end = (0..=bytes_max.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end));
@@ -638,7 +522,7 @@ fn beginning(text: &str, bytes_max: usize) -> &str {
 
 /// A value as PostgreSQL would read it: a number, a string with every character written out that
 /// a terminal would obey, or bytes.
-fn literal(value: &ShownValue, type_oid: u32, format: Format) -> String {
+pub(super) fn literal(value: &ShownValue, type_oid: u32, format: Format) -> String {
     let text = match (value, format) {
         (ShownValue::Null, _) => return "NULL".to_owned(),
         (_, Format::Binary) => text_of(type_oid, value.as_bytes()),
