@@ -101,7 +101,12 @@ fn nothing_pending_runs_and_nothing_revoked_lives_after_kill_9() {
                 victims.iter().filter(cut_off).collect::<Vec<_>>()
             });
             // Breaks off when it is killed before it answers.
-            let approving = scope.spawn(approve);
+            let approving = scope.spawn(move || {
+                wait_until("enough revocations", || {
+                    done.load(Ordering::SeqCst) >= enough
+                });
+                approve()
+            });
             wait_until("enough revocations", || {
                 done.load(Ordering::SeqCst) >= enough
             });
@@ -125,6 +130,9 @@ fn nothing_pending_runs_and_nothing_revoked_lives_after_kill_9() {
             let refusal = refusal.unwrap_or_else(|| panic!("{name} was let in"));
             assert_eq!(refusal.sqlstate(), "28000");
         }
+        // What was sealed before and after the kill still holds together.
+        world.appliance.cli_text(&["audit", "head", "--seal"]);
+        world.appliance.cli_text(&["audit", "verify"]);
         assert_eq!(open_requests(&world.appliance).len(), 0);
         for request in &requests {
             let (status, answer) = world
