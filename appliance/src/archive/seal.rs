@@ -18,8 +18,9 @@ use crate::recorder::{Found, JournalError, SessionId, StoredFile};
 /// same packed, and one record.
 pub(super) const PACK_PLAIN_BYTES: usize = 32 * 1024 * 1024;
 
-/// How hard bodies are packed. benches/README.md has what other levels cost and give.
-pub(super) const ZSTD_LEVEL: i32 = 3;
+/// How hard bodies are packed: recordings get hardly shorter by more, and cost twice as much at 3.
+/// benches/README.md has the figures.
+const ZSTD_LEVEL: i32 = 1;
 
 /// A journal file that may hold what is not sealed.
 #[derive(Clone, Debug)]

@@ -28,7 +28,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, Problem};
-use crate::control::{AdminClient, AdminError, ExportError, NotATarget, RecordingsError};
+use crate::control::{
+    AdminClient, AdminError, ExportError, NotATarget, RecordingsError, time_named,
+};
 use crate::telemetry::chain;
 
 const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
@@ -284,19 +286,9 @@ fn time(unix_seconds: u64) -> String {
     }
 }
 
-/// A moment as people write it, in microseconds since 1970: a time, or how long ago it was.
+/// A moment as people write it, in microseconds since 1970: a time, a day, or how long ago it was.
 fn moment(text: &str) -> Result<u64, String> {
-    let micros = |since: std::time::Duration| u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return Ok(micros(runtime::unix_time().saturating_sub(ago)));
-    }
-    humantime::parse_rfc3339_weak(text)
-        .ok()
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .map(micros)
-        .ok_or_else(|| {
-            "expected a time such as 2026-11-26T08:00:00Z, or a duration such as 24h".to_owned()
-        })
+    time_named(text).map_err(|error| error.to_string())
 }
 
 fn client(environment: &Environment) -> Result<AdminClient, Failure> {

@@ -144,6 +144,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let desk = Desk::open(panel, requests, trail.clone(), runtime::unix_time())?;
 
     let holds = Holds::open(&startup.recording.archive_directory)?;
+    let (announce, heads) = control::heads();
     let archive = Archive {
         recording: startup.recording.clone(),
         settings: startup.archive.clone(),
@@ -151,7 +152,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         trail: trail.clone(),
         holds: holds.clone(),
         journal: journal.handle().clone(),
-        announce: Box::new(|_| {}),
+        announce,
     };
     let archivist = Archivist::start(archive, bell).map_err(ServeError::Archivist)?;
 
@@ -187,6 +188,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         clients,
         holds,
         archivist: archivist.handle().clone(),
+        heads: Some(heads),
     };
     let asked = FromShards {
         approvals: (desk, inbox),

@@ -47,6 +47,7 @@ pub(crate) use export::{ExportThread, NotATarget};
 pub use issuers::kept as kept_keys;
 pub use listener::{HttpListenError, HttpListener, Service};
 pub use plane::{ControlThread, FromShards, Plane, start};
+pub(crate) use recordings::time_named;
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
@@ -54,3 +55,4 @@ pub(crate) use recordings::{session_id as find_session, time_named};
 pub use revocations::{Revocations, RevocationsWanted};
 pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};
+pub use webhooks::{Heads, heads};

@@ -22,7 +22,8 @@ use super::rates::Rates;
 use super::revocations::Revocations;
 use super::server::Closing;
 use super::socket::AdminSocket;
-use super::{api, probes, server, site, trail, webhooks};
+use super::webhooks::{self, Heads};
+use super::{api, probes, server, site, trail};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
 use crate::archive::{Action, Actor, ArchivistHandle, Holds, Trail, Verb};
 use crate::config::{self, Environment, Problem, Snapshot, Startup};
@@ -77,6 +78,8 @@ pub struct Plane {
     pub clients: Arc<TokenClients>,
     pub holds: Holds,
     pub archivist: ArchivistHandle,
+    /// For the webhooks; taken once.
+    pub heads: Option<Heads>,
 }
 
 impl Plane {
@@ -213,7 +216,11 @@ async fn serve(
         rates: Arc::new(Rates::new()),
     };
     tokio::spawn(console::attend(shared.clone()));
-    tokio::spawn(webhooks::attend(broker.follow(), plane.snapshot.clone()));
+    tokio::spawn(webhooks::attend(
+        broker.follow(),
+        plane.heads.take(),
+        plane.snapshot.clone(),
+    ));
     if let Some(console) = plane.console.take() {
         let router = api::router(site::pages(), site::open(), shared.clone());
         let (snapshot, closing) = (plane.snapshot.clone(), closing.clone());

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::issuers::{FetchError, client};
 use crate::approvals::{News, NewsKind, Shown, ShownPerson, marked};
+use crate::archive::{Announce, Head};
 use crate::config::{Snapshot, WebhookForm, WebhookSettings};
 use crate::telemetry::chain;
 
@@ -30,6 +31,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Attempts for one message: with the pauses between them some two minutes. Then the next one has
 /// its turn.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// A head of the archive was signed.
+const HEAD_EVENT: &str = "archive.head";
 
 /// Longest text of a command in a message, in characters. All of it is in the console.
 const TEXT_CHARS_MAX: usize = 1000;
@@ -47,6 +51,30 @@ const DELIVERY: &str = "x-sallyport-delivery";
 struct Message {
     delivery: String,
     body: String,
+}
+
+/// Heads of the archive on their way to webhooks.
+pub struct Heads(mpsc::Receiver<Head>);
+
+/// The way of heads from the archivist to the webhooks. It waits for nobody: one that finds no room
+/// is in the archive and in the log all the same.
+#[must_use]
+pub fn heads() -> (Announce, Heads) {
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    let announce = move |head: &Head| {
+        if sender.try_send(head.clone()).is_err() {
+            tracing::debug!(number = head.number, "webhooks were not told of a head");
+        }
+    };
+    (Box::new(announce), Heads(receiver))
+}
+
+/// The next head; never one where there are none.
+async fn next_head(heads: &mut Option<mpsc::Receiver<Head>>) -> Option<Head> {
+    match heads {
+        Some(heads) => heads.recv().await,
+        None => None,
+    }
 }
 
 /// Why a message was not delivered.
@@ -86,10 +114,22 @@ struct Served {
 }
 
 /// Tells the webhooks of the configuration in force about all that happens, until the news end.
-pub(super) async fn attend(mut news: broadcast::Receiver<News>, snapshot: Published<Snapshot>) {
+pub(super) async fn attend(
+    mut news: broadcast::Receiver<News>,
+    heads: Option<Heads>,
+    snapshot: Published<Snapshot>,
+) {
     let mut served: Vec<Served> = Vec::new();
+    let mut heads = heads.map(|Heads(heads)| heads);
     loop {
-        let news = match news.recv().await {
+        let news = tokio::select! {
+            news = news.recv() => news,
+            Some(head) = next_head(&mut heads) => {
+                tell_head(&mut served, &snapshot, &head);
+                continue;
+            }
+        };
+        let news = match news {
             Ok(news) => news,
             Err(RecvError::Lagged(count)) => {
                 tracing::warn!(count, "webhooks were not told of so many events");
@@ -108,6 +148,22 @@ pub(super) async fn attend(mut news: broadcast::Receiver<News>, snapshot: Publis
                 let host = webhook.settings.host();
                 tracing::warn!(%host, "a webhook is too far behind to be told more");
             }
+        }
+    }
+}
+
+/// Tells a head of the archive to the webhooks that are told in JSON: it is for a machine to keep.
+fn tell_head(served: &mut Vec<Served>, snapshot: &Published<Snapshot>, head: &Head) {
+    follow(served, &snapshot.load().webhooks);
+    let for_machines = |webhook: &&Served| webhook.settings.form == WebhookForm::Json;
+    for webhook in served.iter().filter(for_machines) {
+        let message = Message {
+            delivery: format!("head-{}", head.number),
+            body: json!({ "event": HEAD_EVENT, "head": head }).to_string(),
+        };
+        if webhook.queue.try_send(message).is_err() {
+            let host = webhook.settings.host();
+            tracing::warn!(%host, "a webhook is too far behind to be told more");
         }
     }
 }
