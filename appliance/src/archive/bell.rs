@@ -111,19 +111,16 @@ impl Bell {
         self.0.1.notify_one();
     }
 
-    /// Sleeps until there is much to do, somebody asks, or `until` is reached. Without `until` any
-    /// news will do.
-    pub(super) fn wait(&self, until: Option<Instant>) -> Rung {
+    /// Sleeps until there is much to do, somebody asks, or `until` is reached; with `any_news` until
+    /// there is any.
+    pub(super) fn wait(&self, until: Option<Instant>, any_news: bool) -> Rung {
         let mut waiting = self.waiting();
-        waiting.is_idle = until.is_none();
+        waiting.is_idle = any_news;
         loop {
             let is_much = waiting.bytes >= SEAL_BYTES;
             let is_asked = waiting.stop || !waiting.asked.is_empty();
             let left = until.map(|until| until.saturating_duration_since(runtime::now()));
-            let is_over = match left {
-                Some(left) => left.is_zero(),
-                None => waiting.has_news,
-            };
+            let is_over = left.is_some_and(|left| left.is_zero()) || any_news && waiting.has_news;
             if is_much || is_asked || is_over {
                 waiting.bytes = 0;
                 return Rung {
@@ -145,5 +142,49 @@ impl Bell {
                 }
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn any_news_wakes_who_waits_for_any_whatever_else_is_due_later() {
+        let bell = Bell::new();
+        bell.ring();
+        let rung = bell.wait(Some(runtime::now() + LONG), true);
+        assert!(rung.has_news && !rung.is_much && !rung.stop);
+        // It was taken: the next look ends with its time.
+        let rung = bell.wait(Some(runtime::now()), true);
+        assert!(!rung.has_news);
+    }
+
+    #[test]
+    fn news_gathers_for_who_waits_for_a_time_until_it_is_much() {
+        let bell = Bell::new();
+        let header = FileHeader {
+            identity: [7; 16],
+            first_position: 0,
+            unix_micros: 0,
+            sequence: 0,
+            shard: 0,
+        };
+        bell.committed("a", header, 100, 100, false);
+        bell.committed("a", header, 200, 100, true);
+        let rung = bell.wait(Some(runtime::now()), false);
+        assert!(rung.has_news && !rung.is_much);
+        let noted = Noted {
+            header,
+            committed: 200,
+            is_closed: true,
+        };
+        assert_eq!(rung.files.get("a"), Some(&noted));
+        bell.committed("b", header, SEAL_BYTES, SEAL_BYTES, false);
+        assert!(bell.wait(Some(runtime::now() + LONG), false).is_much);
     }
 }

@@ -52,6 +52,21 @@ pub struct Hold {
     pub at: u64,
 }
 
+fn may_place(holds: &[Hold], held: &Held) -> Result<(), HoldError> {
+    if let Held::Session(id) = held
+        && id.parse::<SessionId>().is_err()
+    {
+        return Err(HoldError::NotASession);
+    }
+    if holds.iter().any(|hold| hold.held == *held) {
+        return Err(HoldError::HeldAlready { held: held.clone() });
+    }
+    if holds.len() >= HOLDS_MAX {
+        return Err(HoldError::TooMany);
+    }
+    Ok(())
+}
+
 /// Why a hold was not changed.
 #[derive(Debug, Error)]
 pub enum HoldError {
@@ -116,23 +131,31 @@ impl Holds {
     /// # Errors
     /// What is held already, is no session, or cannot be written down.
     pub fn place(&self, hold: Hold) -> Result<(), HoldError> {
-        if let Held::Session(id) = &hold.held
-            && id.parse::<SessionId>().is_err()
-        {
-            return Err(HoldError::NotASession);
-        }
         self.change(|holds| {
-            if holds.iter().any(|other| other.held == hold.held) {
-                return Err(HoldError::HeldAlready {
-                    held: hold.held.clone(),
-                });
-            }
-            if holds.len() >= HOLDS_MAX {
-                return Err(HoldError::TooMany);
-            }
+            may_place(holds, &hold.held)?;
             holds.push(hold);
             Ok(())
         })
+    }
+
+    /// Whether something can be held: asked before the trail says that it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::place`] that are not the disk's.
+    pub fn may_place(&self, held: &Held) -> Result<(), HoldError> {
+        may_place(&self.list(), held)
+    }
+
+    /// Whether something can be released.
+    ///
+    /// # Errors
+    /// When it is not held.
+    pub fn may_release(&self, held: &Held) -> Result<(), HoldError> {
+        if self.list().iter().any(|hold| hold.held == *held) {
+            Ok(())
+        } else {
+            Err(HoldError::NotHeld { held: held.clone() })
+        }
     }
 
     /// Lets go of something. Durable when this returns.

@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -30,6 +31,12 @@ use crate::recorder::format::{Record, RecordHeader, unix_micros};
 pub(super) const PACKS: &str = "packs";
 
 const LOCK: &str = "lock";
+
+/// How long the lock of a process that is just ending is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two tries to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What keeps the archive from being written.
 #[derive(Debug, Error)]
@@ -372,10 +379,17 @@ pub(super) struct Grave {
 fn lock(archive: &Path) -> Result<File, ArchiveError> {
     let path = archive.join(LOCK);
     let file = File::create(&path).map_err(at("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ArchiveError::InUse { path }),
-        Err(TryLockError::Error(source)) => Err(at("lock", &path)(source)),
+    let deadline = runtime::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if runtime::now() < deadline => {
+                // Another process tells nobody that it lets go.
+                runtime::mapped::park(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(ArchiveError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(at("lock", &path)(source)),
+        }
     }
 }
 

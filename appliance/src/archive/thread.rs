@@ -217,7 +217,9 @@ impl Worker {
         }
         loop {
             let times = [self.next_seal, self.next_removal, self.next_retention];
-            let rung = self.bell.wait(times.into_iter().flatten().min());
+            let until = times.into_iter().flatten().min();
+            // The first news begins the interval in which it has to be sealed.
+            let rung = self.bell.wait(until, self.next_seal.is_none());
             let Rung {
                 files,
                 asked,

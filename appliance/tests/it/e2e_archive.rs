@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use crate::appliance::{Appliance, Setup, orders_server, wait_until};
+use crate::appliance::{Appliance, Setup, json_lines, orders_server, wait_until};
 use crate::postgres::Server;
 
 const HEADER_BYTES: usize = 64;
@@ -620,4 +620,131 @@ fn signed_text(head: &Value) -> String {
         text += &format!("next-key {}\n", word(key));
     }
     text
+}
+
+#[test]
+fn heads_reach_the_log_and_webhooks_in_a_form_that_can_be_kept() {
+    let server = orders_server();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut setup = Setup::for_server(&server);
+    setup.tables = format!(
+        "{INTERVAL}[log]\nformat = \"json\"\n[[webhook]]\nurl = \"http://{address}/\"\n\
+         secret = \"file:orders-password\"\nform = \"json\"\n"
+    );
+    let appliance = Appliance::start(&setup);
+    session(&appliance, "ada", 1);
+    let sealed: Value = serde_json::from_str(&seal(&appliance)).unwrap();
+    let told = loop {
+        let body = request(&listener);
+        if body["head"]["number"] == sealed["number"] {
+            break body;
+        }
+    };
+    assert_eq!(told["event"], "archive.head");
+    assert_eq!(told["head"], sealed);
+    appliance.wait_for_log(&format!("\"number\":{}", sealed["number"]));
+    let log = appliance.log();
+    let line = log
+        .lines()
+        .rfind(|line| line.contains("\"target\":\"head\""));
+    for (name, kept) in [
+        ("webhook", told.to_string()),
+        ("log", line.unwrap().to_owned()),
+    ] {
+        let path = appliance.directory().join(name);
+        fs::write(&path, kept).unwrap();
+        let archive = appliance.recordings_path();
+        let arguments = ["audit", "verify", "--json", "--directory", text(&archive)];
+        let report = verify(
+            &appliance,
+            &[&arguments[..], &["--head", text(&path)]].concat(),
+        );
+        assert_eq!(
+            (named(&report), &report["anchors"]),
+            (vec![], &json!(1)),
+            "{name}: {report}"
+        );
+    }
+}
+
+/// Takes one request, answers it with 200, and returns its body.
+fn request(listener: &std::net::TcpListener) -> Value {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    stream.write_all(answer).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// The arguments of `audit hold`.
+fn hold<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["audit", "hold"], arguments].concat()
+}
+
+#[test]
+fn holds_and_what_was_done_are_listed_and_outlive_a_restart() {
+    let mut world = World::new(INTERVAL);
+    let id = world.sessions[0].clone();
+    world
+        .appliance
+        .cli_text(&hold(&["add", &id, "--reason", "case 7"]));
+    world
+        .appliance
+        .cli_text(&hold(&["add", "--agent", "grace"]));
+    let again = world.appliance.cli(&hold(&["add", &id]));
+    assert!(!again.status.success());
+    let part = world.appliance.cli(&hold(&["add", &id[..20]]));
+    assert!(
+        !part.status.success(),
+        "the beginning of an id may become another's"
+    );
+    world
+        .appliance
+        .cli_text(&hold(&["release", "--agent", "grace"]));
+    world.appliance.terminate();
+    world.appliance.resume();
+    let holds = json_lines(&world.appliance.cli_text(&hold(&["list", "--json"])));
+    assert_eq!(holds.len(), 1, "{holds:?}");
+    assert_eq!(holds[0]["held"], json!({ "session": id }));
+    assert_eq!(holds[0]["reason"], "case 7");
+    let trail = json_lines(&world.appliance.cli_text(&["audit", "trail", "--json"]));
+    let done: Vec<(&str, &str)> = trail
+        .iter()
+        .map(|entry| {
+            (
+                entry["action"].as_str().unwrap(),
+                entry["object"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let of_session = format!("session:{id}");
+    for expected in [
+        ("hold-placed", of_session.as_str()),
+        ("hold-placed", "agent:grace"),
+        ("hold-released", "agent:grace"),
+    ] {
+        assert!(done.contains(&expected), "{done:?}");
+    }
+    let count = |action| done.iter().filter(|(verb, _)| *verb == action).count();
+    assert_eq!((count("started"), count("stopped")), (2, 1), "{done:?}");
+    assert_eq!(count("token-issued"), 5, "{done:?}");
+    let uid = rustix::process::getuid().as_raw();
+    let by_us = json!({ "kind": "operator", "uid": uid });
+    assert!(trail.iter().any(|entry| entry["by"] == by_us));
 }

@@ -95,6 +95,9 @@ pub(super) async fn hold(
     caller: Caller,
     Json(wanted): Json<HoldWanted>,
 ) -> Response {
+    if let Err(error) = shared.holds.may_place(&wanted.held) {
+        return refused(StatusCode::UNPROCESSABLE_ENTITY, &chain(&error));
+    }
     let by = trail::actor(&caller);
     let action = Action::new(by.clone(), Verb::HoldPlaced, wanted.held.to_string())
         .with("reason", &wanted.reason);
@@ -126,6 +129,9 @@ pub(super) async fn release(
     caller: Caller,
     Json(held): Json<Held>,
 ) -> Response {
+    if let Err(error) = shared.holds.may_release(&held) {
+        return refused(StatusCode::UNPROCESSABLE_ENTITY, &chain(&error));
+    }
     let action = Action::new(trail::actor(&caller), Verb::HoldReleased, held.to_string());
     change(shared, action, move |shared| shared.holds.release(&held)).await
 }
