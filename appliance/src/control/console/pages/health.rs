@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{date, span};
-use crate::control::api::{Asked, Shared, Status};
+use crate::control::api::{Asked, IssuerStatus, Shared, Status};
 use crate::control::console::Looker;
 use crate::control::console::frame::{Frame, Section, page, version};
 
@@ -54,8 +54,9 @@ pub(in crate::control::console) async fn health(
         parts: vec![
             appliance(&status),
             journal(&shared),
+            archive(&shared),
             rules(&shared),
-            issuers(&shared),
+            issuers(&shared, &status),
         ],
     };
     page(StatusCode::OK, &health)
@@ -98,13 +99,35 @@ fn journal(shared: &Shared) -> Part {
     )
 }
 
+fn archive(shared: &Shared) -> Part {
+    let status = shared.archivist.status();
+    let trouble = status.is_failing.then(|| "cannot be written".to_owned());
+    let head = match status.head {
+        0 => "none yet".to_owned(),
+        number => format!("number {number}, {}", date(status.head_at)),
+    };
+    Part::new(
+        "Archive",
+        trouble,
+        vec![
+            ("Newest head", head),
+            (
+                "Sealed since the start",
+                format!("{} records", status.sealed_records),
+            ),
+        ],
+    )
+}
+
 fn rules(shared: &Shared) -> Part {
     let snapshot = shared.snapshot.load();
+    let age = runtime::now().saturating_duration_since(snapshot.in_force_since);
     Part::new(
         "Policy",
         None,
         vec![
             ("Version", snapshot.policy.version().to_string()),
+            ("In force for", span(age.as_secs())),
             (
                 "Configuration",
                 format!("generation {}", snapshot.generation),
@@ -113,9 +136,32 @@ fn rules(shared: &Shared) -> Part {
     )
 }
 
-fn issuers(shared: &Shared) -> Part {
+fn issuers(shared: &Shared, status: &Status) -> Part {
     let snapshot = shared.snapshot.load();
     let issuers = snapshot.authenticators.issuers().iter();
-    let lines = issuers.map(|issuer| ("Issuer", format!("{}: {}", issuer.name, issuer.issuer)));
-    Part::new("Issuers", None, lines.collect())
+    let lines = issuers.map(|issuer| {
+        let fetched = status.issuers.iter().find(|it| it.name == issuer.name);
+        let keys = match fetched {
+            None => String::new(),
+            Some(IssuerStatus {
+                trouble: Some(trouble),
+                ..
+            }) => format!("; {trouble}"),
+            Some(IssuerStatus {
+                keys_age_seconds: Some(age),
+                ..
+            }) => {
+                format!("; keys of {} ago", span(*age))
+            }
+            Some(_) => "; no keys yet".to_owned(),
+        };
+        (
+            "Issuer",
+            format!("{}: {}{keys}", issuer.name, issuer.issuer),
+        )
+    });
+    let mut fetched = status.issuers.iter();
+    let refused = fetched.find(|issuer| !issuer.accepted);
+    let trouble = refused.map(|issuer| format!("tokens of {} are refused", issuer.name));
+    Part::new("Issuers", trouble, lines.collect())
 }

@@ -20,11 +20,11 @@ const LINES_MAX: usize = 500;
 
 /// As a form says it, and as people do.
 const KINDS: [(&str, &str); 5] = [
-    ("agent", "An agent, also where it acts for others"),
-    ("subject", "A subject"),
-    ("token", "A token, by its id (jti)"),
-    ("session", "A session"),
-    ("target", "A target, for everybody"),
+    ("agent", "Agent (also for others)"),
+    ("subject", "Subject"),
+    ("token", "Token (jti)"),
+    ("session", "Session"),
+    ("target", "Target"),
 ];
 
 #[derive(Template)]
