@@ -372,7 +372,8 @@ async fn prove_token(
     greeting: &mut Greeting,
     deadline: Instant,
 ) -> Result<Proven, Ended> {
-    let token = greeting.ask(proof, deadline).await?;
+    let discovery = snapshot.authenticators.discovery();
+    let token = greeting.ask(proof, discovery, deadline).await?;
     let claim = match proof {
         TokenProof::Password => Claim::Password(&token),
         TokenProof::OauthBearer => Claim::OauthBearer(&token),

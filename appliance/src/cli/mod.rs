@@ -10,6 +10,7 @@ mod check;
 mod console;
 mod explain;
 mod export;
+mod person;
 mod policy;
 mod revoke;
 mod running;
@@ -102,6 +103,14 @@ enum Command {
     /// See what waits for a person, and answer it
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    /// Log in at an issuer, as a person or a program
+    Login(person::Login),
+    /// Forget the tokens of a login
+    Logout(person::Logout),
+    /// Print what a PostgreSQL client needs to connect, for a shell
+    Env(person::Env),
+    /// Run a PostgreSQL client that connects as whoever is logged in
+    Connect(person::Connect),
     /// Read the configuration again; refused whole if anything is wrong with it
     Reload,
     /// List recorded sessions, the latest first
@@ -136,6 +145,8 @@ enum Failure {
     PolicyReplay(#[from] policy::PolicyReplayError),
     #[error(transparent)]
     Recordings(#[from] RecordingsError),
+    #[error(transparent)]
+    Person(#[from] person::PersonError),
     #[error("cannot read {}", path.display())]
     Input { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -178,6 +189,10 @@ pub fn run(
         Command::Revoke(revoke) => revoke.run(&environment),
         Command::Approvals(command) => command.run(&environment),
         Command::Audit(audit) => audit.run(&environment),
+        Command::Login(login) => login.run(process),
+        Command::Logout(logout) => logout.run(process),
+        Command::Env(env) => env.run(process),
+        Command::Connect(connect) => connect.run(process),
         Command::Reload => running::reload(&environment),
         Command::Sessions(sessions) => sessions.run(&environment),
         Command::Replay(replay) => replay.run(&environment),
@@ -246,6 +261,7 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::Explain(_)
         | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
+        | Failure::Person(_)
         | Failure::Input { .. }
         | Failure::Audit(_)
         | Failure::ExportTo(_)

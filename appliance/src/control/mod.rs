@@ -44,7 +44,7 @@ pub use export::{
     Target as ExportTarget, export,
 };
 pub(crate) use export::{ExportThread, NotATarget};
-pub use issuers::kept as kept_keys;
+pub use issuers::{FetchError, client as http_client, discover, kept as kept_keys};
 pub use listener::{HttpListenError, HttpListener, Service};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub(crate) use recordings::time_named;

@@ -132,6 +132,21 @@ impl Authenticators {
         self.issuers.iter().find(|issuer| issuer.answers_to(iss))
     }
 
+    /// The discovery document of the issuer where agents get their tokens, if there is one and no
+    /// other: a client that has none yet can be sent to one place only.
+    pub fn discovery(&self) -> Option<&str> {
+        let mut found = self
+            .remote_sources()
+            .filter_map(|(_, source)| match &source.place {
+                remote::Place::Discovery(url) => Some(url.as_str()),
+                remote::Place::Jwks(_) => None,
+            });
+        match (found.next(), found.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+
     /// Whether tokens of this issuer were verified by keys that have become too old since.
     fn has_lapsed(&self, iss: &str, remote: &RemoteKeys, now: u64) -> bool {
         self.issuer(iss).is_some_and(|issuer| match &issuer.keys {

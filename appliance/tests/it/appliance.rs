@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::postgres::{self, Server, free_port};
 use crate::wire::{Message, PATIENCE, Wire};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_sallyport");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sallyport");
 
 /// Part of the line that `serve` logs once its listeners accept.
 const READY: &str = "ready";

@@ -41,7 +41,7 @@ pub(super) struct Fetched {
 
 /// Why there is nothing new.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::control) enum FetchError {
+pub enum FetchError {
     #[error("it did not answer in {} s", ATTEMPT_DEADLINE.as_secs())]
     TimedOut,
     #[error("no client can be made")]
@@ -99,8 +99,7 @@ pub(super) async fn fetch(source: Arc<RemoteSource>) -> Result<Fetched, FetchErr
         let (jwks_url, endpoints) = match &source.place {
             Place::Jwks(url) => (url.clone(), None),
             Place::Discovery(url) => {
-                let (bytes, _) = get(&client, url, DISCOVERY, DOCUMENT_BYTES_MAX).await?;
-                let endpoints = endpoints(&source, url, &bytes)?;
+                let endpoints = discover(&client, &source.issuer, url).await?;
                 (endpoints.jwks.clone(), Some(endpoints))
             }
         };
@@ -147,8 +146,21 @@ pub(in crate::control) async fn post_form(
     attempt.await.unwrap_or(Err(FetchError::TimedOut))
 }
 
+/// What the discovery document of `issuer` at `url` says.
+///
+/// # Errors
+/// There is none, or it is of another issuer.
+pub async fn discover(client: &Client, issuer: &str, url: &Url) -> Result<Endpoints, FetchError> {
+    let (bytes, _) = get(client, url, DISCOVERY, DOCUMENT_BYTES_MAX).await?;
+    endpoints(issuer, url, &bytes)
+}
+
 /// A client that trusts the system's roots and these, and asks nobody but whom it is told to.
-pub(in crate::control) fn client(roots: &[CertificateDer<'static>]) -> Result<Client, FetchError> {
+/// Blocking: reads the system's certificates.
+///
+/// # Errors
+/// This process has no resources for it.
+pub fn client(roots: &[CertificateDer<'static>]) -> Result<Client, FetchError> {
     let mut store = RootCertStore::empty();
     // The system's bundle is not ours to correct: unreadable members are left out.
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -237,10 +249,10 @@ fn max_age(value: &str) -> Option<Duration> {
     found.map(Duration::from_secs)
 }
 
-fn endpoints(source: &RemoteSource, from: &Url, bytes: &[u8]) -> Result<Endpoints, FetchError> {
+fn endpoints(issuer: &str, from: &Url, bytes: &[u8]) -> Result<Endpoints, FetchError> {
     let document: Document =
         serde_json::from_slice(bytes).map_err(|_| FetchError::MalformedDocument)?;
-    if document.issuer != source.issuer {
+    if document.issuer != issuer {
         return Err(FetchError::OtherIssuer);
     }
     // Who is reached by https names nothing that is not.
@@ -263,21 +275,9 @@ fn endpoints(source: &RemoteSource, from: &Url, bytes: &[u8]) -> Result<Endpoint
 mod tests {
     use super::*;
 
-    fn source(issuer: &str) -> RemoteSource {
-        RemoteSource {
-            name: "corp".into(),
-            issuer: issuer.into(),
-            place: Place::of_issuer(issuer).unwrap(),
-            roots: Arc::default(),
-            refresh_min: Duration::from_secs(1),
-            refresh_max: Duration::from_secs(1),
-            stale_max: Duration::from_secs(1),
-        }
-    }
-
     fn read(issuer: &str, document: &str) -> Result<Endpoints, FetchError> {
-        let source = source(issuer);
-        endpoints(&source, source.place.url(), document.as_bytes())
+        let place = Place::of_issuer(issuer).unwrap();
+        endpoints(issuer, place.url(), document.as_bytes())
     }
 
     #[test]

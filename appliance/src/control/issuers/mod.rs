@@ -22,10 +22,10 @@ use futures_util::stream::FuturesUnordered;
 use runtime::{Published, Receiver, ReplySender};
 use tokio::time::Instant;
 
-pub(super) use self::fetch::{FetchError, client, post_form};
+pub(super) use self::fetch::post_form;
+pub use self::fetch::{FetchError, client, discover};
 
 use self::cache::Kept;
-
 use self::fetch::{Fetched, fetch};
 use crate::config::{Snapshot, StateDirectory};
 use crate::identity::remote::{Known, RefreshWanted};

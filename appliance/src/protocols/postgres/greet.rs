@@ -55,6 +55,8 @@ pub(crate) struct Greeting {
     private: bool,
     /// A SASL exchange is open: a failed proof has to end it before the error is said.
     sasl: bool,
+    /// Where a client that speaks SASL may find how to get a token.
+    discovery: Option<String>,
     scratch: Vec<u8>,
 }
 
@@ -205,6 +207,7 @@ pub(crate) async fn open(
                     version,
                     origin,
                     sasl: false,
+                    discovery: None,
                     scratch,
                 };
                 return Ok(Opening::Session(Box::new(greeting), wishes));
@@ -245,6 +248,7 @@ impl Greeting {
     pub(crate) async fn ask(
         &mut self,
         proof: TokenProof,
+        discovery: Option<&str>,
         deadline: Instant,
     ) -> Result<Token, Ended> {
         if !self.private {
@@ -265,6 +269,7 @@ impl Greeting {
                     .map_err(GreetError::from)?;
                 self.say(deadline).await?;
                 self.sasl = true;
+                self.discovery = discovery.map(str::to_owned);
                 self.password(deadline, bearer_token).await
             }
         }
@@ -280,7 +285,7 @@ impl Greeting {
     async fn try_refuse(&mut self, refusal: &LoginRefusal, deadline: Instant) -> Result<(), Ended> {
         self.scratch.clear();
         if self.sasl && refusal.is_failed_proof() {
-            let failure = auth::oauthbearer_failure(None, None);
+            let failure = auth::oauthbearer_failure(self.discovery.as_deref(), None);
             backend::encode_authentication_sasl_continue(&mut self.scratch, failure.as_bytes())
                 .map_err(GreetError::from)?;
             self.say(deadline).await?;

@@ -76,7 +76,7 @@ function build(issuer) {
       claims: () => ({ sub, name: sub, groups: GROUPS[sub] ?? [] }),
     }),
     conformIdTokenClaims: false,
-    ttl: { AccessToken: 300, ClientCredentials: 300, IdToken: 300, DeviceCode: 120 },
+    ttl: { AccessToken: () => mode.ttl ?? 300, ClientCredentials: 300, IdToken: 300, DeviceCode: 120 },
     issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
     expiresWithSession: () => false,
     extraTokenClaims: (_, token) => ({
