@@ -47,7 +47,6 @@ pub(crate) use export::{ExportThread, NotATarget};
 pub use issuers::{FetchError, client as http_client, discover, kept as kept_keys};
 pub use listener::{HttpListenError, HttpListener, Service};
 pub use plane::{ControlThread, FromShards, Plane, start};
-pub(crate) use recordings::time_named;
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
 };
