@@ -341,7 +341,7 @@ fn console_session(world: &World) -> (String, String) {
     let link = Request::post("/v1/console/links", "{}")
         .unix(&socket)
         .json();
-    let (_, token) = link["path"].as_str().unwrap().split_once('=').unwrap();
+    let (_, token) = link["link"].as_str().unwrap().split_once('=').unwrap();
     let follow = Request::new("POST", "/login/link")
         .header("content-type", "application/x-www-form-urlencoded")
         .body(&format!("token={token}"));
@@ -351,7 +351,10 @@ fn console_session(world: &World) -> (String, String) {
     let page = Request::get("/")
         .header("cookie", &cookie)
         .tcp(world.console);
-    let (_, rest) = page.body.split_once("name=\"token\" value=\"").unwrap();
+    let (_, rest) = page
+        .body
+        .split_once("name=\"csrf_token\" value=\"")
+        .unwrap();
     let (token, _) = rest.split_once('"').unwrap();
     (cookie, token.to_owned())
 }
