@@ -94,7 +94,15 @@ impl Running {
 
 /// A session that has ended.
 fn session(journal: &Rc<Journal>, name: &str, commands: u64) -> SessionId {
-    let mut recorder = Recorder::open(journal, &start_of(name, "orders")).unwrap();
+    let start = start_of(name, "orders");
+    let mut recorder = loop {
+        match Recorder::open(journal, &start) {
+            Err(OpenError::NoRoom(NoRoom { bytes })) => {
+                wait(|cx| journal.poll_room(cx, bytes)).unwrap();
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     for number in 1..=commands {
         let text = format!("select {number}, '{name}', '{}'", "x".repeat(300));
         record(&mut recorder, number, &query(&text), &permitted());
@@ -454,6 +462,18 @@ fn copy_directory(from: &Path, to: &Path) {
 /// Where a child finds its directories.
 const CHILD_ROOT: &str = "SALLYPORT_TEST_ARCHIVE_ROOT";
 
+/// What a child puts before the id of a session that has ended; what else it says is trouble.
+const RECORDED: &str = "recorded ";
+
+/// The sessions that a child says it has recorded.
+///
+/// Panics with all that it said when that is anything else: it failed, and was not killed.
+fn recorded(said: &str) -> Vec<SessionId> {
+    let session = |line: &str| line.strip_prefix(RECORDED)?.parse().ok();
+    let sessions: Option<Vec<SessionId>> = said.lines().map(session).collect();
+    sessions.unwrap_or_else(|| panic!("the child said:\n{said}"))
+}
+
 /// Not a test of its own: the process that the next one kills.
 #[test]
 fn child_that_records_and_seals_until_it_is_killed() {
@@ -478,7 +498,8 @@ fn child_that_records_and_seals_until_it_is_killed() {
     let mut out = std::io::stderr();
     for number in 0.. {
         let session = session(&journal, &format!("agent-{number}"), 1 + number % 30);
-        std::io::Write::write_all(&mut out, &session.to_bytes()).unwrap();
+        let line = format!("{RECORDED}{session}\n");
+        std::io::Write::write_all(&mut out, line.as_bytes()).unwrap();
         if number % 5 == 0 {
             let action = Action::new(Actor::Appliance, Verb::Revoked, number.to_string());
             running.trail.record(&action).unwrap();
@@ -502,14 +523,18 @@ fn killed_at_any_instant_nothing_is_lost_doubled_or_unsealed_for_good() {
             .unwrap();
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let count = 5 + usize::try_from(random >> 16).unwrap() % 120;
-        let mut stderr = child.stderr.take().unwrap();
+        let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
         for _ in 0..count {
-            let mut id = [0; 16];
-            std::io::Read::read_exact(&mut stderr, &mut id).unwrap();
-            sessions.push(SessionId::from_bytes(id));
+            std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        // What it recorded until the kill is as safe as what it was killed for.
+        std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+        let of_child = recorded(&said);
+        assert!(of_child.len() >= count, "{count}: {said}");
+        sessions.extend(of_child);
     }
     let running = start(
         &place,
