@@ -336,7 +336,7 @@ fn whoever_watches_reads_of_each_step() {
     assert_eq!(told["request"]["target"], "orders");
 }
 
-/// A server that keeps what it is sent, answers 503 to the first, and verifies signatures by
+/// A server that keeps what it is sent of requests, answers 503 to the first, and verifies signatures by
 /// Python's own HMAC.
 struct Receiver {
     _process: Guarded,
@@ -353,18 +353,21 @@ count = 0
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         global count
-        count += 1
         body = self.rfile.read(int(self.headers["content-length"]))
         stamp = self.headers["x-sallyport-timestamp"]
         expected = hmac.new(secret, b"v1:" + stamp.encode() + b":" + body, hashlib.sha256)
         given = self.headers["x-sallyport-signature"]
-        status = 503 if count == 1 else 200
-        log.write(json.dumps({
-            "status": status,
-            "signed": hmac.compare_digest("v1=" + expected.hexdigest(), given),
-            "delivery": self.headers["x-sallyport-delivery"],
-            "body": json.loads(body),
-        }) + "\n")
+        status, event = 200, json.loads(body)
+        # Heads of the archive come to the same address.
+        if event["event"] != "archive.head":
+            count += 1
+            status = 503 if count == 1 else 200
+            log.write(json.dumps({
+                "status": status,
+                "signed": hmac.compare_digest("v1=" + expected.hexdigest(), given),
+                "delivery": self.headers["x-sallyport-delivery"],
+                "body": event,
+            }) + "\n")
         answer = b'{"approved": true}'
         self.send_response(status)
         self.send_header("content-length", str(len(answer)))
