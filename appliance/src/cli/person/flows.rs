@@ -332,9 +332,12 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
          content-length: {}\r\n\r\n{text}",
         text.len()
     );
+    let said = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    };
     // A browser that is gone reads nothing.
-    let _ = timeout(HEAD_DEADLINE, stream.write_all(answer.as_bytes())).await;
-    let _ = timeout(HEAD_DEADLINE, stream.shutdown()).await;
+    let _ = timeout(HEAD_DEADLINE, said).await;
 }
 
 async fn answer<T: serde::de::DeserializeOwned>(
