@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::scan::HEADER;
 use super::text::Text;
 
 /// How far before its first long run of letters and digits a key begins.
@@ -108,7 +109,7 @@ pub(super) fn is_near(text: Text<'_>, anchor: usize) -> bool {
             .iter()
             .any(|form| text.from(place).starts_with(form.prefix))
     };
-    (start..=anchor + 1).any(begins)
+    (start..=anchor + HEADER).any(begins)
         || slack_hook(text, anchor).is_some()
         || text.before(start) == b'~'
 }

@@ -18,7 +18,7 @@ use super::{
 const SHORTEST: usize = 6;
 
 /// Bytes of a field's header that may look like text: fields of 16 MiB and more are streamed.
-const HEADER: usize = 3;
+pub(super) const HEADER: usize = 3;
 
 /// Digits before an anchor, in the group that it lies in.
 const GROUP: usize = 20;
@@ -283,7 +283,7 @@ impl DetectorSet {
                 // The last bytes of a header may be digits, and so glued to the first of a field;
                 // its first byte is NUL.
                 let group = text.run_back(at, GROUP, is_digit);
-                (group..=at.min(group + HEADER)).any(|start| {
+                (group..=group + HEADER).any(|start| {
                     (start == group || text.before(start.saturating_sub(HEADER)) == 0)
                         && self.suspects_number(text, start)
                 })

@@ -298,6 +298,39 @@ fn shard() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn a_length_that_reads_as_text_hides_no_value_behind_it() {
+    let set = DetectorSet::compile(&[Wanted {
+        detect: EVERY,
+        ..Wanted::default()
+    }])
+    .expect("a good set");
+    for value in [
+        "4111111111111111",
+        "4111 1111 1111 1111",
+        "123-45-6789",
+        "06 12 34 56 78",
+        "AKIAIOSFODNN7EXAMPLE",
+        "alice@example.com",
+        "DE89370400440532013000",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+    ] {
+        // Lengths whose last byte, or last two, are digits or letters of ASCII, among others.
+        for length in (42..130)
+            .chain(300..320)
+            .chain(0x3130..0x313a)
+            .chain(0x4141..0x4145)
+        {
+            let field = format!("{value}{}", " ".repeat(length - value.len()));
+            let mut row = vec![0, 0, 0, 1, b'x'];
+            row.extend_from_slice(&u32::try_from(length).expect("short").to_be_bytes());
+            let end = row.len() + value.len();
+            row.extend_from_slice(field.as_bytes());
+            assert!(set.clean_prefix(&row) < end, "{value} in {length} bytes");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
