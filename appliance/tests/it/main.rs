@@ -84,5 +84,6 @@ mod seeds;
 mod shard;
 mod token_shapes;
 mod transport;
+mod units;
 mod upstream;
 mod wire;

@@ -794,10 +794,9 @@ fn certificate_names(written: Option<&Spanned<Vec<Text>>>) -> Vec<String> {
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
     ];
-    // The file is the kernel's, one line, and absent on no Linux that can run this; a container
-    // that hides it only loses a name.
-    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let machine = machine.trim();
+    // Not from /proc, which units may hide. A name that is not text is no name for a certificate.
+    let system = rustix::system::uname();
+    let machine = system.nodename().to_str().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if !machine.is_empty() && machine.chars().all(plain) && machine != "localhost" {
         names.push(machine.to_owned());
