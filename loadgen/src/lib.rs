@@ -5,12 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
+
 pub mod run;
 
-use std::process::ExitCode;
-
-/// Parses the arguments and does what they ask.
-#[must_use]
-pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub mod progress;
+pub mod report;

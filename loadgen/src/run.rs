@@ -12,6 +12,8 @@ use hdrhistogram::Histogram;
 pub struct Run {
     /// How the path is called: `direct`, or the name of a `--via`.
     pub path: String,
+    /// What was asked for, in a line for readers: schedule, rate, connections, mode, seed.
+    pub asked: String,
     pub started: SystemTime,
     /// Of the schedule, without the warm-up.
     pub duration: Duration,
@@ -23,6 +25,30 @@ pub struct Run {
     pub generator: Generator,
     /// Of the proxy, where it is a process of this machine.
     pub process: Option<ProcessUse>,
+}
+
+impl Run {
+    /// Requests answered as expected, refusals among them, for each second of the schedule.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let answered = self.counts.answered + self.counts.refused;
+        answered as f64 / self.duration.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Requests that failed, of all kinds.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.counts.failed.values().sum()
+    }
+
+    /// CPU nanoseconds of the proxy's process for each request that was answered; `None` where
+    /// the process was not looked at or nothing was answered.
+    #[must_use]
+    pub fn cpu_per_request(&self) -> Option<f64> {
+        let answered = self.counts.answered + self.counts.refused;
+        let process = self.process?;
+        (answered > 0).then(|| process.cpu as f64 / answered as f64)
+    }
 }
 
 /// Each sample is in each histogram once, connects aside.
@@ -59,10 +85,40 @@ pub struct Second {
     pub due: u64,
     pub failed: u64,
     pub unfinished: u64,
-    /// Of the corrected latency.
-    pub p50: u64,
-    pub p99: u64,
-    pub max: u64,
+    /// Corrected latency and how many requests had it, ascending; values are those that the
+    /// histogram of the run tells apart. A histogram for each second would take a megabyte.
+    pub corrected: Vec<(u64, u64)>,
+}
+
+impl Second {
+    /// What [`Second::corrected`] holds of a histogram.
+    #[must_use]
+    pub fn counted(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+        histogram
+            .iter_recorded()
+            .map(|value| (value.value_iterated_to(), value.count_at_value()))
+            .collect()
+    }
+
+    /// Corrected latency that `quantile` (0 to 1) of this second's answers took at most; `None`
+    /// when there were none.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        let all: u64 = self.corrected.iter().map(|(_, count)| count).sum();
+        let mut below = 0;
+        for (value, count) in &self.corrected {
+            below += count;
+            if below as f64 >= quantile * all as f64 {
+                return Some(*value);
+            }
+        }
+        None
+    }
+
+    #[must_use]
+    pub fn max(&self) -> Option<u64> {
+        self.corrected.last().map(|(value, _)| *value)
+    }
 }
 
 /// What was looked at in the answers.
@@ -94,10 +150,13 @@ pub struct Generator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessUse {
     pub process_id: u32,
-    /// Sum of `/proc/PID/task/*/schedstat`.
+    /// Nanoseconds, of all its threads.
     pub cpu: u64,
     /// Bytes.
     pub resident_before: u64,
     /// Bytes, the most that was seen.
     pub resident_peak: u64,
+    /// Bytes at the end, with shared pages divided among those that share them; where this user
+    /// may read it.
+    pub proportional: Option<u64>,
 }

@@ -1,0 +1,70 @@
+//! What a person or a program gets to read of runs that were made.
+
+mod environment;
+mod json;
+mod table;
+
+pub use environment::Environment;
+pub use json::json;
+pub use table::table;
+
+use crate::run::Run;
+
+/// Quantiles that are shown, by name. Beyond the last, a run has too few samples to say anything.
+pub const QUANTILES: [(&str, f64); 7] = [
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+];
+
+/// Everything that a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    pub environment: &'a Environment,
+    /// In the order in which they were made.
+    pub runs: &'a [Run],
+}
+
+impl Report<'_> {
+    /// Whether every run says something about its path.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.invalid().is_empty()
+    }
+
+    /// Why not, with the path in front.
+    #[must_use]
+    pub fn invalid(&self) -> Vec<String> {
+        let reasons = |run: &Run| {
+            let path = run.path.clone();
+            let reasons = run.generator.invalid.clone();
+            reasons
+                .into_iter()
+                .map(move |reason| format!("{path}: {reason}"))
+        };
+        self.runs.iter().flat_map(reasons).collect()
+    }
+
+    /// Whether an answer was not what it should be: other rows, or a value that a mask should have
+    /// hidden.
+    #[must_use]
+    pub fn has_wrong_answers(&self) -> bool {
+        self.runs
+            .iter()
+            .any(|run| run.verification.mismatches > 0 || run.verification.canaries_seen > 0)
+    }
+}
+
+/// Bytes with the unit that suits.
+fn bytes(count: u64) -> String {
+    let mebibytes = count as f64 / 1_048_576.0;
+    if mebibytes < 10.0 {
+        format!("{:.0} KiB", count as f64 / 1024.0)
+    } else {
+        format!("{mebibytes:.1} MiB")
+    }
+}
