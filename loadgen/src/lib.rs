@@ -8,6 +8,7 @@
 pub mod cli;
 
 pub mod run;
+pub mod schedule;
 
 pub mod progress;
 pub mod report;

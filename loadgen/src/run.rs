@@ -15,8 +15,10 @@ pub struct Run {
     /// What was asked for, in a line for readers: schedule, rate, connections, mode, seed.
     pub asked: String,
     pub started: SystemTime,
-    /// Of the schedule, without the warm-up.
+    /// Of the schedule, without the warm-up; shorter when the run was interrupted.
     pub duration: Duration,
+    /// It was ended before its schedule was over, and says what there was until then.
+    pub interrupted: bool,
     pub latencies: Latencies,
     pub counts: Counts,
     /// One entry for each second of the schedule, in order.
@@ -25,6 +27,7 @@ pub struct Run {
     pub generator: Generator,
     /// Of the proxy, where it is a process of this machine.
     pub process: Option<ProcessUse>,
+    pub company: Company,
 }
 
 impl Run {
@@ -51,12 +54,15 @@ impl Run {
     }
 }
 
-/// Each sample is in each histogram once, connects aside.
+/// Each answer is in each histogram once, connects aside.
 #[derive(Debug)]
 pub struct Latencies {
-    /// From when the request was due to the last byte of its answer: what a user waits.
+    /// From when the request was due to the last byte of its answer: what a user waits. Requests
+    /// that timed out or were unfinished are in it too, with the time until they were given up:
+    /// less than the truth, where leaving them out would be a better figure for a worse path.
     pub corrected: Histogram<u64>,
-    /// From when it was sent: what closed-loop tools show.
+    /// From when it was sent (for one on a connection of its own, from when that was begun): what
+    /// closed-loop tools show.
     pub uncorrected: Histogram<u64>,
     /// From when it was due to the first byte.
     pub first_byte: Histogram<u64>,
@@ -132,6 +138,22 @@ pub struct Verification {
     pub canaries_seen: u64,
     /// Masked places where a canary would have stood: 0 means that the check saw nothing.
     pub canaries_expected: u64,
+    /// Of the first answer with rows, for the next path to be compared with.
+    pub checksum: Option<u32>,
+}
+
+/// Connections beside those that requests are sent on. They are in no latency.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Company {
+    /// Silent connections that were open when the schedule began.
+    pub idle: u64,
+    /// Those of them that had been closed when it ended.
+    pub idle_lost: u64,
+    /// Connections that read slowly, likewise.
+    pub slow: u64,
+    pub slow_lost: u64,
+    /// Bytes that they read.
+    pub slow_bytes: u64,
 }
 
 /// How the generator itself did.
@@ -140,10 +162,17 @@ pub struct Generator {
     /// From when a request could have been sent (it was due and a connection was free) to when
     /// it was.
     pub lag: Histogram<u64>,
-    /// CPU nanoseconds of each generator thread.
+    /// CPU nanoseconds of each generator thread, while the schedule lasted.
     pub cpu: Vec<u64>,
+    /// Nanoseconds in which each of them could have run and had no CPU.
+    pub waited: Vec<u64>,
+    /// Requests that were due while every connection was busy. Their wait is in the corrected
+    /// latency and not in the lag.
+    pub without_connection: u64,
     /// Why the run says nothing about the path; empty when it is valid.
     pub invalid: Vec<String>,
+    /// What a reader should know besides, and is no fault of the generator.
+    pub notes: Vec<String>,
 }
 
 /// What the proxy's process used between the first and the last sample.
