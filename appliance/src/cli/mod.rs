@@ -10,6 +10,7 @@ mod check;
 mod console;
 mod explain;
 mod export;
+mod generate;
 mod person;
 mod policy;
 mod revoke;
@@ -128,6 +129,9 @@ enum Command {
     Status(running::StatusOptions),
     /// Show how the running appliance does, again and again
     Top(top::Top),
+    /// Write the manual pages or the shell completions of this program
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 /// Why a command did not do what was asked.
@@ -200,6 +204,7 @@ pub fn run(
         Command::Export(export) => export.run(&environment),
         Command::Status(options) => running::status(&environment, &options),
         Command::Top(top) => top.run(&environment),
+        Command::Generate(generate) => generate.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -509,7 +509,7 @@ keys! {
          secret, as those of chats are. `https://`, or `http://` on this machine.";
     WEBHOOK_SECRET: "webhook[].secret", Kind::Secret, Required, Reload,
         "\"credential:webhook-secret\"",
-        "Signs what it is sent ([approvals.md](approvals.md)), so that the receiver knows that it is \
+        "Signs what it is sent (docs/approvals.md), so that the receiver knows that it is \
          from here.";
     WEBHOOK_FORM: "webhook[].form", Kind::Choice(&["slack", "json"]), Value("slack"), Reload,
         "\"json\"",

@@ -22,7 +22,7 @@ mod webhook;
 pub use console_url::{ConsoleUrl, ConsoleUrlError};
 pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
 pub use problem::Problem;
-pub use reference::{default_file, reference};
+pub use reference::{default_file, manual_page, reference};
 pub use resolve::{Environment, admin_socket, exports, load, recordings, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+
 use super::keys::{ALL, Absent, Effect, Key, Kind};
 use super::values;
 
@@ -10,7 +12,7 @@ const WIDTH: usize = 96;
 
 /// `docs/configuration.md`.
 pub fn reference() -> String {
-    let mut text = String::from(PREAMBLE);
+    let mut text = [TITLE, ABOUT_FILES, OTHER_PAGES].concat();
     for section in sections() {
         let _ = write!(text, "\n## `{}`\n\n", header(section));
         if let Some(about) = about(section) {
@@ -60,14 +62,72 @@ pub fn default_file() -> String {
     text
 }
 
-const PREAMBLE: &str = "\
+/// `sallyport.toml(5)`.
+pub fn manual_page() -> String {
+    let mut page = Roff::new();
+    page.control(
+        "TH",
+        [
+            "sallyport.toml",
+            "5",
+            "",
+            concat!("Sallyport ", env!("CARGO_PKG_VERSION")),
+            "Sallyport",
+        ],
+    );
+    page.control("SH", ["NAME"]);
+    page.text([roman("sallyport.toml - configuration of Sallyport")]);
+    page.control("SH", ["DESCRIPTION"]);
+    for paragraph in ABOUT_FILES.split("\n\n") {
+        page.control("PP", []);
+        page.text(inline(paragraph));
+    }
+    for section in sections() {
+        page.control("SH", [header(section).as_str()]);
+        if let Some(about) = about(section) {
+            page.text(inline(about));
+        }
+        for key in keys_of(section) {
+            page.control("TP", []);
+            page.text([bold(key.path)]);
+            page.text(inline(key.help));
+            let mut facts = format!("Value: {}. Default: {}.", kind(key.kind), default(key));
+            if key.effect == Effect::Restart {
+                facts.push_str(" Changes with a restart only.");
+            }
+            page.control("br", []);
+            page.text(inline(&facts));
+        }
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text(inline(
+        "`sallyport`(1), `sallyport-check`(1), `sallyport-reload`(1)",
+    ));
+    page.render()
+}
+
+/// What stands between backquotes in bold, on one line.
+fn inline(text: &str) -> Vec<Inline> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let parts = text.split('`').enumerate();
+    parts
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(at, part)| if at % 2 == 1 { bold(part) } else { roman(part) })
+        .collect()
+}
+
+const TITLE: &str = "\
 # Configuration
 
 Generated from `appliance/src/config/keys.rs`; a test fails when the two differ.
 
+";
+
+/// What the reference and the manual page say before the keys.
+const ABOUT_FILES: &str = "\
 `/etc/sallyport/sallyport.toml` is TOML. Another place is given by `--config` or `$SALLYPORT_CONFIG`.
 Beside it stand `targets.d/*.toml`, which hold `[[target]]` tables only, and `policy.d/*.toml`, the
-rules ([policy.md](policy.md)). Without any file the defaults hold, and nobody is let in anywhere.
+rules. Without any file the defaults hold, and nobody is let in anywhere.
 
 Unknown keys are errors. `sallyport check` says what is wrong, with file, line and column, and starts
 nothing. `sallyport reload` (or `SIGHUP`) reads all files again: if anything is wrong, the old
@@ -78,8 +138,10 @@ Durations are written `90s`, `10m`, `8h`; sizes `64KiB`, `16MiB`. Relative paths
 directory of the file that names them. Secrets are references: `credential:NAME` (systemd's
 `LoadCredential=`), `file:PATH` (not readable by every user; one newline at the end is cut) or
 `env:NAME`.
+";
 
-What makes an agent's identity is in [identity.md](identity.md).
+const OTHER_PAGES: &str = "
+The rules are in [policy.md](policy.md), what makes an agent's identity in [identity.md](identity.md).
 ";
 
 const FILE_PREAMBLE: &str = "\
@@ -270,6 +332,18 @@ mod tests {
     #[test]
     fn the_default_file_is_generated() {
         check_generated("packaging/config/sallyport.toml", &default_file());
+    }
+
+    #[test]
+    fn the_manual_page_explains_each_key_and_shows_no_marks_of_another_format() {
+        let page = manual_page();
+        for key in ALL {
+            let name = key.path.replace('-', r"\-");
+            assert!(page.contains(&format!(".TP\n\\fB{name}\\fR\n")), "{name}");
+        }
+        for mark in ["`", "](", "\n# "] {
+            assert!(!page.contains(mark), "{mark:?}");
+        }
     }
 
     fn read(text: String) -> Result<file::File, Vec<crate::config::Problem>> {
