@@ -185,6 +185,7 @@ class Stage:
 [listen]
 postgres = ["127.0.0.1:{port}"]
 admin = "{run}/admin.sock"
+console = "off"
 [limits]
 sessions = 20000
 unauthenticated_per_address = 1024

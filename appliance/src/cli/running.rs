@@ -42,6 +42,7 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
     let pools = health.pools.iter().filter(|pool| pool.failing);
     let failing: Vec<&str> = pools.map(|pool| pool.target.as_str()).collect();
     let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let next: Option<Vec<String>> = status.next_step.map(|step| row("next", step));
     let issuers = status.issuers.iter().map(issuer);
     let issuers: Vec<Vec<String>> = issuers.map(|said| row("issuer", said)).collect();
     let rows = [
@@ -94,7 +95,10 @@ pub(super) fn status(environment: &Environment, options: &StatusOptions) -> Resu
             },
         ),
     ];
-    print(&table(&[], &[rows.as_slice(), &issuers].concat()))?;
+    print(&table(
+        &[],
+        &[rows.as_slice(), &issuers, next.as_slice()].concat(),
+    ))?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! `sallyport serve`: from a configuration to running shards, and back down in order.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::{Arc, mpsc};
 
@@ -14,9 +13,9 @@ use crate::archive::{
     Action, Actor, Archive, Archivist, Bell, HoldError, Holds, Trail, TrailError, Verb,
 };
 use crate::budgets::Ledger;
-use crate::config::{self, Environment, Writing};
+use crate::config::{self, ConsoleListener, Environment, Writing};
 use crate::control::{
-    self, AdminSocket, DATABASE, Database, ExportThread, FromShards, HttpListener, Plane,
+    self, AdminSocket, DATABASE, Database, ExportThread, FromShards, HttpListener, NextStep, Plane,
     Revocations, Service, TokenClients,
 };
 use crate::identity::remote::QUESTIONS_MAX;
@@ -101,13 +100,12 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         .map_err(ServeError::Dumpable)?;
     let _last_lines = telemetry::init(startup.log)?;
     let socket = AdminSocket::bind(&startup.admin_socket)?;
-    let listen = |service, address: Option<SocketAddr>| {
-        let bound = address.map(|address| HttpListener::bind(service, address));
-        bound.transpose()
-    };
-    let console = listen(Service::Console, startup.console)?;
+    let console = console(startup.console)?;
     let console_address = console.as_ref().map(HttpListener::url);
-    let metrics = listen(Service::Metrics, startup.metrics)?;
+    let metrics = startup
+        .metrics
+        .map(|address| HttpListener::bind(Service::Metrics, address))
+        .transpose()?;
     let metrics_address = metrics.as_ref().map(HttpListener::url);
 
     // Whoever was cut off stays so: without the revocations nobody is let in.
@@ -139,7 +137,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     let panel = Panel::of(
         &snapshot,
         builtin_issuer.as_deref(),
-        console_address.as_deref(),
+        console_address
+            .as_deref()
+            .filter(|_| startup.console.is_written()),
     );
     let desk = Desk::open(panel, requests, trail.clone(), runtime::unix_time())?;
 
@@ -162,6 +162,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     };
     let (seats, directory) = Seats::prepare(shards, &startup.listeners)?;
     let listeners: Vec<String> = seats.addresses().iter().map(ToString::to_string).collect();
+    let next_step = control::next_step_of(&snapshot, &startup.recording);
     let published = Published::new(Arc::new(snapshot));
     let keys = Published::new(Arc::new(RemoteKeys::none()));
     let (key_refresh, key_questions) = runtime::mailbox(QUESTIONS_MAX);
@@ -216,6 +217,7 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
             &certificate_fingerprint,
             console_address.as_deref(),
             metrics_address.as_deref(),
+            next_step.as_ref(),
         )
     });
     control.stop();
@@ -227,6 +229,24 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
     }
     flushed?;
     ended.and_then(|()| Ok(stopped?))
+}
+
+/// Opens the console. One that nobody asked for is not worth a failed start.
+fn console(wanted: ConsoleListener) -> Result<Option<HttpListener>, control::HttpListenError> {
+    match wanted {
+        ConsoleListener::Off => Ok(None),
+        ConsoleListener::At(address) => HttpListener::bind(Service::Console, address).map(Some),
+        ConsoleListener::ByDefault(address) => {
+            let bound = HttpListener::bind(Service::Console, address);
+            let bound = bound.inspect_err(|error| {
+                tracing::warn!(
+                    error = telemetry::chain(error),
+                    "there is no console; `listen.console` says where else it may be, or `off`"
+                );
+            });
+            Ok(bound.ok())
+        }
+    }
 }
 
 /// Runs the shards until they are drained.
@@ -272,18 +292,26 @@ fn ready(
     fingerprint: &str,
     console: Option<&str>,
     metrics: Option<&str>,
+    next_step: Option<&NextStep>,
 ) -> std::io::Result<()> {
     tracing::info!(certificate_sha256 = fingerprint, console, metrics, "ready");
+    if let Some(step) = next_step {
+        tracing::warn!("{step}");
+    }
     let mut out = std::io::stdout().lock();
     let on = |what: &str, url: Option<&str>| {
         url.map_or_else(String::new, |url| format!("; {what} on {url}"))
     };
-    writeln!(
-        out,
-        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}{}{}",
+    let mut said = format!(
+        "sallyport: ready; postgres on {}; certificate SHA-256 {fingerprint}{}{}\n",
         listeners.join(", "),
         on("console", console),
         on("metrics", metrics),
-    )?;
+    );
+    if let Some(step) = next_step {
+        said.push_str(&format!("sallyport: {step}\n"));
+    }
+    // Whole: who reads only the first line may be gone before the second.
+    out.write_all(said.as_bytes())?;
     out.flush()
 }

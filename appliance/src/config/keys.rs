@@ -123,11 +123,13 @@ keys! {
         Restart, "\"/run/sallyport/admin.sock\"",
         "The admin socket. Only root and the user that runs the appliance are answered.";
 
-    LISTEN_CONSOLE: "listen.console", Kind::Text, Described("no console, and no API but at the admin socket"),
-        Restart, "\"127.0.0.1:7070\"",
+    LISTEN_CONSOLE: "listen.console", Kind::Text, Value("127.0.0.1:7070"), Restart,
+        "\"127.0.0.1:7070\"",
         "Where the console, the API and the built-in issuer's endpoints are served: one \
-         `ADDRESS:PORT`. Plain HTTP on a loopback address, elsewhere HTTPS with `tls.certificate`. \
-         Port 0 takes a free port.";
+         `ADDRESS:PORT`, or `off`: no console, and no API but at the admin socket. Plain HTTP on a \
+         loopback address, elsewhere HTTPS with `tls.certificate`. Port 0 takes a free port. An \
+         address that is written and taken by something else keeps the appliance from starting; \
+         where only the default is taken, it starts without a console and says so.";
 
     LISTEN_METRICS: "listen.metrics", Kind::Text, Described("metrics at the admin API alone"),
         Restart, "\"127.0.0.1:9460\"",

@@ -26,8 +26,9 @@ pub use reference::{default_file, manual_page, reference};
 pub use resolve::{Environment, admin_socket, exports, load, recordings, reload};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
-    ApprovalSettings, ClientAuthentication, ConsoleLogin, Destination, Limits, ListenerProof,
-    ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings, Snapshot, Startup, Targets,
+    ApprovalSettings, ClientAuthentication, ConsoleListener, ConsoleLogin, Destination, Limits,
+    ListenerProof, ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings, Snapshot,
+    Startup, Targets,
 };
 pub use state::{Audience, StateDirectory, StateError, Writing};
 pub use webhook::{WebhookError, WebhookForm, WebhookSettings};

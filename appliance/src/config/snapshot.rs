@@ -222,8 +222,7 @@ pub struct Startup {
     /// `None`: one for each allowed CPU.
     pub shards: Option<NonZero<usize>>,
     pub admin_socket: PathBuf,
-    /// `listen.console`.
-    pub console: Option<SocketAddr>,
+    pub console: ConsoleListener,
     /// `listen.metrics`.
     pub metrics: Option<SocketAddr>,
     pub runtime_directory: PathBuf,
@@ -233,6 +232,25 @@ pub struct Startup {
     pub archive: ArchiveSettings,
     pub export: ExportSettings,
     pub log: LogSettings,
+}
+
+/// `listen.console`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleListener {
+    Off,
+    /// Nobody wrote where: when the address is taken the appliance does without.
+    ByDefault(SocketAddr),
+    At(SocketAddr),
+}
+
+impl ConsoleListener {
+    /// Whether the operator wrote where it is, and so knows how people reach it.
+    pub(crate) fn is_written(self) -> bool {
+        match self {
+            Self::At(_) => true,
+            Self::Off | Self::ByDefault(_) => false,
+        }
+    }
 }
 
 /// How the process logs.

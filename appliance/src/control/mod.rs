@@ -15,6 +15,7 @@ mod guard;
 mod issuer;
 mod issuers;
 mod listener;
+mod next_step;
 mod observe;
 mod peer;
 mod plane;
@@ -46,6 +47,8 @@ pub use export::{
 pub(crate) use export::{ExportThread, NotATarget};
 pub use issuers::{FetchError, client as http_client, discover, kept as kept_keys};
 pub use listener::{HttpListenError, HttpListener, Service};
+pub(crate) use next_step::next_step_of;
+pub use next_step::{NextStep, next_step};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,

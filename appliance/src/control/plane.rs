@@ -83,12 +83,18 @@ pub struct Plane {
 }
 
 impl Plane {
+    /// A console that nobody configured is for whoever is on this machine, not for links.
+    fn console_for_links(&self) -> Option<&str> {
+        let is_written = self.startup.console.is_written();
+        self.console_address.as_deref().filter(|_| is_written)
+    }
+
     /// What approvals go by.
     fn panel(&self) -> Panel {
         Panel::of(
             &self.snapshot.load(),
             self.builtin_issuer.as_deref(),
-            self.console_address.as_deref(),
+            self.console_for_links(),
         )
     }
 }
@@ -437,6 +443,7 @@ impl Running {
             certificate_fingerprint: self.plane.certificate_fingerprint.clone(),
             draining: self.draining,
             issuers: self.issuers(),
+            next_step: None,
         }
     }
 

@@ -24,6 +24,7 @@ pub const NOBODY: u32 = 65534;
 pub const MAIN: &str = "\
 [listen]
 postgres = [\"127.0.0.1:0\"]
+console = \"off\"
 [runtime]
 shards = 1
 directory = \"run\"

@@ -58,8 +58,7 @@ impl World {
     fn at(address: &str) -> Self {
         let mut place = Place::new();
         let provider = Provider::new();
-        let listen = format!("[listen]\nconsole = \"{address}\"\n");
-        let main = MAIN.replace("[listen]\n", &listen);
+        let main = MAIN.replace("\"off\"", &format!("\"{address}\""));
         place.write("sallyport.toml", &(main + ROLES));
         place.write("corp.jwks", &provider.jwks().to_string());
         place.write("policy.d/hold.toml", HOLD);

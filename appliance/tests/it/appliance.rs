@@ -302,7 +302,7 @@ impl Appliance {
 [listen]
 postgres = [{listeners}]
 admin = "{root}/run/admin.sock"
-{console}
+console = "{console}"
 {metrics}
 
 [runtime]
@@ -324,9 +324,7 @@ tls = "{target_tls}"
 
 {tables}
 "#,
-            console = setup
-                .console
-                .map_or(String::new(), |address| format!("console = \"{address}\"")),
+            console = setup.console.unwrap_or("off"),
             metrics = setup
                 .metrics
                 .map_or(String::new(), |address| format!("metrics = \"{address}\"")),

@@ -35,8 +35,8 @@ use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
 use super::secret::Secret;
 use super::snapshot::{
-    ApprovalSettings, ClientAuthentication, Limits, ListenerProof, ListenerSettings, Loaded,
-    LogFormat, LogSettings, SessionSettings, Snapshot, Startup, Targets,
+    ApprovalSettings, ClientAuthentication, ConsoleListener, Limits, ListenerProof,
+    ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings, Snapshot, Startup, Targets,
 };
 use super::state::{StateDirectory, Writing};
 use super::webhook::{WebhookForm, WebhookSettings};
@@ -324,7 +324,7 @@ fn startup(
     Startup {
         shards: shards.and_then(NonZero::new),
         admin_socket: admin_path(reader, written, &runtime_directory),
-        console: http_address(reader, written.listen.console.as_ref()),
+        console: console_listener(reader, written.listen.console.as_ref()),
         metrics: http_address(reader, written.listen.metrics.as_ref()),
         listeners: listeners(reader, written),
         recording: recording(reader, written, &runtime_directory, &state_directory),
@@ -546,6 +546,24 @@ fn listen_address(
             None
         }
     }
+}
+
+/// In place of an address: no console.
+const CONSOLE_OFF: &str = "off";
+
+fn console_listener(reader: &mut Reader<'_>, written: Option<&Text>) -> ConsoleListener {
+    let Some(text) = written else {
+        let default = reader::text_or_default(None, &keys::LISTEN_CONSOLE);
+        return match default.parse() {
+            Ok(address) => ConsoleListener::ByDefault(address),
+            // A test reads every default.
+            Err(_) => ConsoleListener::Off,
+        };
+    };
+    if text.get_ref() == CONSOLE_OFF {
+        return ConsoleListener::Off;
+    }
+    http_address(reader, written).map_or(ConsoleListener::Off, ConsoleListener::At)
 }
 
 fn http_address(reader: &mut Reader<'_>, written: Option<&Text>) -> Option<SocketAddr> {

@@ -150,6 +150,8 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(issuers, ["builtin"]);
     let startup = &loaded.startup;
     assert_eq!(startup.shards, None);
+    let console = ConsoleListener::ByDefault("127.0.0.1:7070".parse().unwrap());
+    assert_eq!(startup.console, console);
     assert_eq!(startup.admin_socket, place.0.path().join("run/admin.sock"));
     assert_eq!(
         startup.log,
@@ -165,6 +167,24 @@ fn without_a_file_the_defaults_hold() {
     assert!(
         !place.0.path().join("state").exists(),
         "a check writes nothing"
+    );
+}
+
+#[test]
+fn the_console_is_where_it_was_written_or_nowhere() {
+    let console = |written: &str| {
+        loaded(&format!("listen.console = \"{written}\""))
+            .startup
+            .console
+    };
+    assert_eq!(console("off"), ConsoleListener::Off);
+    let default = "127.0.0.1:7070";
+    let address = default.parse().unwrap();
+    assert_eq!(console(default), ConsoleListener::At(address));
+    assert_eq!(
+        problems("listen.console = \"on\""),
+        "sallyport.toml:1:18: expected `ADDRESS:PORT` such as `127.0.0.1:7070`; names are not \
+         looked up"
     );
 }
 

@@ -1,6 +1,7 @@
 //! The appliance itself: what it is doing, and how it takes a new configuration.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::next_step::next_step_of;
 use super::super::trail;
 use super::caller::Caller;
-use super::error::refused_for;
+use super::error::{broken, refused_for};
 use super::{Asked, Shared, paths};
 
 /// A configuration that was taken.
@@ -47,6 +49,8 @@ pub struct Status {
     pub draining: bool,
     /// Those whose keys are fetched.
     pub issuers: Vec<IssuerStatus>,
+    /// What is left to do until agents can work, in words.
+    pub next_step: Option<String>,
 }
 
 /// How an issuer does whose keys are fetched.
@@ -69,10 +73,17 @@ pub struct IssuerStatus {
     responses((status = 200, description = "Its state", body = Status))
 )]
 pub(super) async fn status(State(shared): State<Shared>) -> Response {
-    match shared.ask(|reply| Asked::Status { reply }).await {
-        Ok(status) => Json(status).into_response(),
-        Err(gone) => gone,
+    let mut status = match shared.ask(|reply| Asked::Status { reply }).await {
+        Ok(status) => status,
+        Err(gone) => return gone,
+    };
+    let (snapshot, recording) = (shared.snapshot.load(), Arc::clone(&shared.recording));
+    let step = tokio::task::spawn_blocking(move || next_step_of(&snapshot, &recording)).await;
+    match step {
+        Ok(step) => status.next_step = step.map(|step| step.to_string()),
+        Err(panicked) => return broken(&panicked),
     }
+    Json(status).into_response()
 }
 
 /// Read the configuration again

@@ -15,7 +15,7 @@ use super::routes::{self, Access, paths};
 #[openapi(
     info(
         title = "Sallyport admin API",
-        description = "Asked at the admin socket, and at `listen.console` where that is configured. \
+        description = "Asked at the admin socket, and at `listen.console`. \
                        docs/api.md says how."
     ),
     components(schemas(Refused))

@@ -39,7 +39,7 @@ pub(in crate::control) async fn make_link(
     let Some(url) = shared.console.url(&shared.snapshot.load()) else {
         return refused(
             StatusCode::CONFLICT,
-            "there is no console: `listen.console` is not configured",
+            "there is no console: `listen.console` is `off`, or the log of the start says why",
         );
     };
     let guest = match caller.person() {
