@@ -12,7 +12,6 @@ pub mod revocation;
 
 pub mod downstream;
 pub mod identity;
-pub mod transport;
 pub mod upstream;
 
 mod protocols;

@@ -1,6 +1,6 @@
 //! What the rest of the appliance may rely on: shards, streams, deadlines and mailboxes.
 //!
-//! It does not know any protocol, policy or configuration, and nothing of the executor beneath
+//! It does not know any protocol but TLS, nor policy or configuration, and nothing of the executor beneath
 //! (glommio) or of io_uring shows in a type or an error. `docs/decisions/0001-glommio-ng.md` says
 //! why that executor, and why it stays behind this door.
 //!
@@ -30,6 +30,8 @@ mod stream;
 
 mod mailbox;
 mod published;
+
+pub mod transport;
 
 pub mod mapped;
 

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use codecs::postgres::backend::ParameterStatus;
 use runtime::Chunk;
 
-use crate::transport::Transport;
 use crate::upstream::{Lease, UpstreamError};
+use runtime::transport::Transport;
 
 /// Where bytes are queued for a peer. Nothing is sent before a flush.
 pub(crate) trait Outbound {

@@ -24,8 +24,8 @@ use crate::shard::Shard;
 use crate::shard::sessions::{Registration, Signal};
 use crate::shard::turnstile::Turnstile;
 use crate::telemetry::metrics::Phase;
-use crate::transport::Transport;
 use crate::upstream::{Lease, Outcome};
+use runtime::transport::Transport;
 
 use flow::Flow;
 use hold::Hold;

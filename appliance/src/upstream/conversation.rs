@@ -17,7 +17,7 @@ use codecs::postgres::{Backend, BackendDecoder, BackendPiece, TransactionStatus}
 use runtime::{now, yield_if_needed};
 
 use super::error::{Phase, UpstreamError, Violation};
-use crate::transport::Transport;
+use runtime::transport::Transport;
 
 /// Messages of one exchange. A log-in has some twenty; an event trigger may add notices.
 const EXCHANGE_MESSAGES_MAX: usize = 1000;

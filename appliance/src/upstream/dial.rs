@@ -29,7 +29,7 @@ use super::server::Server;
 use super::session::SessionSettings;
 use super::settings::{Address, Host, TargetSettings};
 use super::standing::Standings;
-use crate::transport::{HandshakeError, Transport};
+use runtime::transport::{HandshakeError, Transport};
 
 /// `application_name` of a connection while no session has it.
 pub(super) const IDLE_APPLICATION_NAME: &str = "sallyport";

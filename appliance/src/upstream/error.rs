@@ -7,7 +7,7 @@ use std::io;
 use codecs::postgres::DecodeError;
 use codecs::postgres::backend::ErrorFields;
 
-use crate::transport::HandshakeError;
+use runtime::transport::HandshakeError;
 
 /// Cloned into every lease that fails for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

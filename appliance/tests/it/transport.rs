@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appliance::transport::{HANDSHAKE_BYTES_MAX, HandshakeError, Opening, Transport};
 use appliance::upstream::{Roots, Tls, TlsMode};
+use runtime::transport::{HANDSHAKE_BYTES_MAX, HandshakeError, Opening, Transport};
 use runtime::{ListenAddress, Listener, Stream, Timer};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;

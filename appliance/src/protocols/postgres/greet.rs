@@ -38,7 +38,7 @@ use crate::relay::inbound::Inbound;
 use crate::shard::NoRandomness;
 use crate::shard::entrance::{Source, TurnedAway};
 use crate::shard::turnstile::{Step, Turnstile};
-use crate::transport::{self, HandshakeError, Transport};
+use runtime::transport::{self, HandshakeError, Transport};
 
 /// Bytes of the secret in `BackendKeyData` for protocol 3.2; 3.0 has room for four.
 const SECRET_BYTES: usize = 32;

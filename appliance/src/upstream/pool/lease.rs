@@ -9,7 +9,6 @@ use codecs::postgres::backend::ParameterStatus;
 use runtime::{Timer, now, spawn};
 
 use super::target::{PoolKey, Slot};
-use crate::transport::Transport;
 use crate::upstream::attribution::Attribution;
 use crate::upstream::cancel::{CancelHandle, cancel};
 use crate::upstream::catalogue::Connected;
@@ -21,6 +20,7 @@ use crate::upstream::resolve::Resolver;
 use crate::upstream::role::{Role, SessionAttrs};
 use crate::upstream::server::{Endpoint, Server};
 use crate::upstream::settings::TargetSettings;
+use runtime::transport::Transport;
 
 /// How long the server may take to forget a session. Dropping many temporary tables takes a while.
 const RESET_DEADLINE: Duration = Duration::from_secs(10);

@@ -5,7 +5,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use appliance::transport::HandshakeError;
 use appliance::upstream::{
     AuthenticationFailure, Outcome, Phase, PoolSettings, Roots, SqlState, TargetSettings, Tls,
     TlsFailure, TlsMode, UpstreamError, Violation,
@@ -17,6 +16,7 @@ use codecs::postgres::backend::{
     encode_command_complete, encode_data_row, encode_parameter_status, encode_ready_for_query,
 };
 use codecs::postgres::{EncodeError, backend};
+use runtime::transport::HandshakeError;
 
 use super::{account, lease, loopback, named, pools, refusal, target, until};
 use crate::certificates::Authority;

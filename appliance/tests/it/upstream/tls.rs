@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use appliance::config::Secret;
-use appliance::transport::{CertificateFault, HandshakeError};
 use appliance::upstream::{
     Address, ClientCertificate, Roots, Tls, TlsFailure, TlsMode, TlsSetupError, UpstreamError,
 };
+use runtime::transport::{CertificateFault, HandshakeError};
 
 use super::{account, lease, loopback, named, pools, query, refusal, target};
 use crate::certificates::{Authority, Certified};

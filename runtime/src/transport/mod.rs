@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use runtime::{Chunk, Keepalive, PeerAddress, Stream, with_deadline};
+use crate::{Chunk, Keepalive, PeerAddress, Stream, with_deadline};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use runtime::{CHUNK_BYTES, Chunk, ChunkWriter, Stream, with_deadline};
+use crate::{CHUNK_BYTES, Chunk, ChunkWriter, Stream, with_deadline};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig,
