@@ -7,6 +7,7 @@
 
 pub mod cli;
 
+pub mod protocols;
 pub mod run;
 pub mod schedule;
 
