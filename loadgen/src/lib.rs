@@ -8,8 +8,13 @@
 pub mod cli;
 
 pub mod protocols;
-pub mod run;
 pub mod schedule;
+
+pub mod process;
+pub mod run;
+
+pub mod compare;
+pub mod statistics;
 
 pub mod progress;
 pub mod report;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 
 /// One path under one schedule, from its first to its last sample after the warm-up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// How the path is called: `direct`, or the name of a `--via`.
     pub path: String,
@@ -38,6 +38,48 @@ impl Run {
         answered as f64 / self.duration.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
+    /// Several runs of one path, in their order, as if they had been one; `None` without runs.
+    ///
+    /// CPU adds up; memory is the least before and the most that was seen in any.
+    #[must_use]
+    pub fn pooled(runs: &[Self]) -> Option<Self> {
+        let (first, rest) = runs.split_first()?;
+        let mut pooled = first.clone();
+        for run in rest {
+            pooled.take_in(run);
+        }
+        Some(pooled)
+    }
+
+    fn take_in(&mut self, run: &Self) {
+        self.duration += run.duration;
+        let ours = &mut self.latencies;
+        let theirs = &run.latencies;
+        add(&mut ours.corrected, &theirs.corrected);
+        add(&mut ours.uncorrected, &theirs.uncorrected);
+        add(&mut ours.first_byte, &theirs.first_byte);
+        add(&mut ours.connect, &theirs.connect);
+        self.interrupted |= run.interrupted;
+        self.counts.take_in(&run.counts);
+        self.seconds.extend(run.seconds.iter().cloned());
+        self.verification.checked += run.verification.checked;
+        self.verification.mismatches += run.verification.mismatches;
+        self.verification.canaries_seen += run.verification.canaries_seen;
+        self.verification.canaries_expected += run.verification.canaries_expected;
+        self.company.take_in(&run.company);
+        self.generator.take_in(&run.generator);
+        self.process = self
+            .process
+            .zip(run.process)
+            .map(|(ours, theirs)| ProcessUse {
+                process_id: ours.process_id,
+                cpu: ours.cpu + theirs.cpu,
+                resident_before: ours.resident_before.min(theirs.resident_before),
+                resident_peak: ours.resident_peak.max(theirs.resident_peak),
+                proportional: ours.proportional.max(theirs.proportional),
+            });
+    }
+
     /// Requests that failed, of all kinds.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -55,7 +97,7 @@ impl Run {
 }
 
 /// Each answer is in each histogram once, connects aside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Latencies {
     /// From when the request was due to the last byte of its answer: what a user waits. Requests
     /// that timed out or were unfinished are in it too, with the time until they were given up:
@@ -83,6 +125,25 @@ pub struct Counts {
     pub failed: BTreeMap<String, u64>,
     /// Still unanswered, or not even sent, when the run's patience ended.
     pub unfinished: u64,
+}
+
+impl Counts {
+    fn take_in(&mut self, counts: &Self) {
+        self.due += counts.due;
+        self.answered += counts.answered;
+        self.refused += counts.refused;
+        self.unfinished += counts.unfinished;
+        for (kind, count) in &counts.failed {
+            *self.failed.entry(kind.clone()).or_default() += count;
+        }
+    }
+}
+
+fn add(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    // Grows where it must; otherwise both have bounds that the other's values fit in.
+    ours.auto(true);
+    let added = ours.add(theirs);
+    debug_assert!(added.is_ok(), "a histogram that grows takes any other");
 }
 
 /// One second of the schedule, by when its requests were due.
@@ -156,8 +217,18 @@ pub struct Company {
     pub slow_bytes: u64,
 }
 
+impl Company {
+    fn take_in(&mut self, company: &Self) {
+        self.idle = self.idle.max(company.idle);
+        self.idle_lost += company.idle_lost;
+        self.slow = self.slow.max(company.slow);
+        self.slow_lost += company.slow_lost;
+        self.slow_bytes += company.slow_bytes;
+    }
+}
+
 /// How the generator itself did.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Generator {
     /// From when a request could have been sent (it was due and a connection was free) to when
     /// it was.
@@ -173,6 +244,28 @@ pub struct Generator {
     pub invalid: Vec<String>,
     /// What a reader should know besides, and is no fault of the generator.
     pub notes: Vec<String>,
+}
+
+impl Generator {
+    fn take_in(&mut self, run: &Self) {
+        add(&mut self.lag, &run.lag);
+        self.without_connection += run.without_connection;
+        for (ours, theirs) in [(&mut self.cpu, &run.cpu), (&mut self.waited, &run.waited)] {
+            for (ours, theirs) in ours.iter_mut().zip(theirs) {
+                *ours += theirs;
+            }
+        }
+        for (ours, theirs) in [
+            (&mut self.invalid, &run.invalid),
+            (&mut self.notes, &run.notes),
+        ] {
+            for reason in theirs {
+                if !ours.contains(reason) {
+                    ours.push(reason.clone());
+                }
+            }
+        }
+    }
 }
 
 /// What the proxy's process used between the first and the last sample.

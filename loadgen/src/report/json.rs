@@ -29,6 +29,7 @@ fn run(run: &Run) -> Value {
         "asked": run.asked,
         "started_unix": run.started.duration_since(UNIX_EPOCH).map_or(0.0, |age| age.as_secs_f64()),
         "duration_seconds": run.duration.as_secs_f64(),
+        "interrupted": run.interrupted,
         "valid": run.generator.invalid.is_empty(),
         "invalid": run.generator.invalid,
         "rate": run.rate(),
@@ -55,6 +56,16 @@ fn run(run: &Run) -> Value {
         "generator": {
             "lag_ns": distribution(&run.generator.lag),
             "cpu_ns": run.generator.cpu,
+            "waited_ns": run.generator.waited,
+            "without_connection": run.generator.without_connection,
+            "notes": run.generator.notes,
+        },
+        "company": {
+            "idle": run.company.idle,
+            "idle_lost": run.company.idle_lost,
+            "slow": run.company.slow,
+            "slow_lost": run.company.slow_lost,
+            "slow_bytes": run.company.slow_bytes,
         },
         "process": run.process.map(|process| used(&process, run)),
     })

@@ -58,6 +58,14 @@ fn one(run: &Run) -> String {
         value(lag, 1.0),
         cores(run)
     );
+    if run.generator.without_connection > 0 {
+        let _ = writeln!(
+            text,
+            "                {} of {} requests were due while every connection was busy",
+            run.generator.without_connection, counts.due
+        );
+    }
+    text.push_str(&company(run));
     if let Some(process) = &run.process {
         let _ = writeln!(
             text,
@@ -73,7 +81,36 @@ fn one(run: &Run) -> String {
                 .unwrap_or_default()
         );
     }
+    if run.interrupted {
+        text.push_str("  note          ended before its schedule was over\n");
+    }
+    for note in &run.generator.notes {
+        let _ = writeln!(text, "  note          {note}");
+    }
     text
+}
+
+fn company(run: &Run) -> String {
+    let company = &run.company;
+    let mut parts = Vec::new();
+    if company.idle > 0 {
+        parts.push(format!(
+            "{} idle, {} of them lost",
+            company.idle, company.idle_lost
+        ));
+    }
+    if company.slow > 0 {
+        parts.push(format!(
+            "{} slow readers, {} of them lost, {} read",
+            company.slow,
+            company.slow_lost,
+            bytes(company.slow_bytes)
+        ));
+    }
+    match parts.as_slice() {
+        [] => String::new(),
+        parts => format!("  beside        {}\n", parts.join("; ")),
+    }
 }
 
 fn percentiles(run: &Run) -> String {
