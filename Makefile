@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-durability bench-instructions bench-mask bench-revoke lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-budget bench-durability bench-instructions bench-mask bench-revoke lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-crash    kill -9 a hundred times under writers; make test does it ten times"
 	@echo "make fuzz          every fuzz target for SECONDS (60), or those in TARGETS"
 	@echo "make bench         direct, through Sallyport, a bare relay, PgBouncer and HAProxy, interleaved (BENCH=--quick: 2 minutes)"
+	@echo "make bench-budget   fails where decoding, judging, recording or relaying takes more instructions than benches/budget.toml"
 	@echo "make bench-durability    what each durability of the recording costs a query"
 	@echo "make bench-instructions  what decoding, judging and recording cost, in instructions (valgrind)"
 	@echo "make bench-revoke   how long a revocation takes to put out 1,000 live sessions"
@@ -61,6 +62,10 @@ bench-durability: prepare-bench
 bench-instructions: prepare-bench
 	$(CARGO) build --locked --release --package benches --bin instructions
 	@INSTRUCTIONS="$$(.ci/binary release instructions)" benches/instructions.py $(BENCH)
+
+bench-budget: prepare-bench
+	$(CARGO) build --locked --release --package benches --bin instructions
+	@INSTRUCTIONS="$$(.ci/binary release instructions)" benches/instructions.py --check $(BENCH)
 
 bench-revoke: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport
