@@ -178,6 +178,11 @@ impl Reading {
         self.error.is_some()
     }
 
+    /// Whether there is any part of an answer.
+    pub(super) fn has_answer(&self) -> bool {
+        self.error.is_some() || self.rows > 0 || self.changed > 0 || self.parsed
+    }
+
     pub(super) fn outcome(&self) -> Outcome {
         match self.error {
             None if self.rows > 0 => Outcome::Rows(self.rows),

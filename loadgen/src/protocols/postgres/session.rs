@@ -34,7 +34,7 @@ pub struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Ready,
-    /// A request is under way, or was given up.
+    /// A request is under way, or was given up, or the session has ended.
     Busy,
 }
 
@@ -94,6 +94,7 @@ impl Session {
             return Err(Failed::Closed { phase });
         }
         self.state = State::Busy;
+        self.settle()?;
         self.line.be_patient_until(deadline);
         let unparsed = request
             .statement
@@ -146,20 +147,45 @@ impl Session {
     ///
     /// Ready with `None` at `deadline`, while everything is well.
     pub async fn watch(&mut self, deadline: Instant) -> Option<Failed> {
+        let failed = self.idle(deadline).await;
+        if failed.is_some() {
+            self.state = State::Busy;
+        }
+        failed
+    }
+
+    async fn idle(&mut self, deadline: Instant) -> Option<Failed> {
         self.line.be_patient_until(deadline);
-        let mut reading = Reading::new(1, false);
         loop {
-            let phase = Phase::Request;
-            match self.line.arrival(phase).await {
-                Ok(chunk) => match self.take(&chunk, &mut reading) {
-                    Ok(Progress::More) if !reading.has_error() => yield_if_needed().await,
-                    Ok(_) => return Some(Failed::OutOfSequence { phase }),
-                    Err(failed) => return Some(failed),
-                },
+            if let Err(failed) = self.settle() {
+                return Some(failed);
+            }
+            match self.line.arrival(Phase::Request).await {
+                Ok(chunk) => self.line.unread.extend_from_slice(&chunk),
                 Err(Failed::TimedOut { .. }) => return None,
                 Err(failed) => return Some(failed),
             }
+            yield_if_needed().await;
         }
+    }
+
+    /// Takes what came while nobody had asked: notices and changed settings, and no answer.
+    fn settle(&mut self) -> Result<(), Failed> {
+        let Line {
+            decoder, unread, ..
+        } = &mut self.line;
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let mut reading = Reading::new(1, false);
+        let (taken, progress) = reading.take(decoder, unread, &self.canaries)?;
+        unread.drain(..taken);
+        if progress != Progress::More || reading.has_answer() {
+            return Err(Failed::OutOfSequence {
+                phase: Phase::Request,
+            });
+        }
+        Ok(())
     }
 
     /// Says goodbye, and waits for the target to have ended the session.
