@@ -66,7 +66,11 @@ impl Metric {
         }
     }
 
-    fn of(self, run: &Run) -> Result<f64, Missing> {
+    /// Its value in one run: nanoseconds, requests a second, bytes.
+    ///
+    /// # Errors
+    /// [`Missing`] when the run does not tell.
+    pub fn of(self, run: &Run) -> Result<f64, Missing> {
         if let Some(quantile) = self.quantile() {
             let corrected = &run.latencies.corrected;
             let beyond = corrected.len() as f64 * (1.0 - quantile);

@@ -282,3 +282,93 @@ pub struct ProcessUse {
     /// may read it.
     pub proportional: Option<u64>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    /// A run of ten seconds in which nothing was due.
+    pub(crate) fn empty(path: &str) -> Run {
+        let histogram = || Histogram::new(3).unwrap();
+        Run {
+            path: path.to_owned(),
+            asked: String::new(),
+            started: UNIX_EPOCH,
+            duration: Duration::from_secs(10),
+            interrupted: false,
+            latencies: Latencies {
+                corrected: histogram(),
+                uncorrected: histogram(),
+                first_byte: histogram(),
+                connect: histogram(),
+            },
+            counts: Counts::default(),
+            seconds: Vec::new(),
+            verification: Verification::default(),
+            generator: Generator {
+                lag: histogram(),
+                cpu: Vec::new(),
+                waited: Vec::new(),
+                without_connection: 0,
+                invalid: Vec::new(),
+                notes: Vec::new(),
+            },
+            process: None,
+            company: Company::default(),
+        }
+    }
+
+    #[test]
+    fn a_second_keeps_every_percentile_of_its_histogram() {
+        let mut histogram = Histogram::new(3).unwrap();
+        histogram.record_n(1_000, 99).unwrap();
+        histogram.record(2_000_000).unwrap();
+        let second = Second {
+            corrected: Second::counted(&histogram),
+            ..Second::default()
+        };
+        for quantile in [0.0, 0.5, 0.99, 0.995, 1.0] {
+            let value = histogram.value_at_quantile(quantile);
+            assert_eq!(second.quantile(quantile), Some(value), "{quantile}");
+        }
+        assert_eq!(second.max(), Some(histogram.max()));
+        assert_eq!(Second::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn runs_that_are_pooled_add_up() {
+        let mut first = empty("direct");
+        first.latencies.corrected.record_n(1_000, 10).unwrap();
+        first.counts.due = 11;
+        first.counts.answered = 10;
+        first.counts.failed.insert("timeout".to_owned(), 1);
+        first.process = Some(ProcessUse {
+            process_id: 7,
+            cpu: 100,
+            resident_before: 50,
+            resident_peak: 60,
+            proportional: None,
+        });
+        let mut second = first.clone();
+        // Of other bounds than the first's.
+        second.latencies.corrected = Histogram::new(4).unwrap();
+        second.latencies.corrected.record(900_000_000_000).unwrap();
+        second.counts.failed.insert("closed".to_owned(), 2);
+        second.generator.invalid.push("lag".to_owned());
+        second.process.as_mut().unwrap().resident_before = 40;
+
+        let pooled = Run::pooled(&[first.clone(), second.clone()]).unwrap();
+        assert_eq!(pooled.latencies.corrected.len(), 11);
+        assert_eq!(pooled.counts.due, 22);
+        assert_eq!(pooled.failures(), 4);
+        assert_eq!(pooled.duration, Duration::from_secs(20));
+        assert_eq!(pooled.generator.invalid, ["lag"]);
+        assert_eq!(pooled.cpu_per_request(), Some(10.0));
+        assert_eq!(pooled.process.unwrap().resident_before, 40);
+        second.process = None;
+        assert_eq!(Run::pooled(&[first, second]).unwrap().process, None);
+        assert!(Run::pooled(&[]).is_none());
+    }
+}

@@ -17,8 +17,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::report::LogError;
+
 /// A command could not do what was asked.
 pub(crate) const EXIT_FAILED: u8 = 1;
+
+/// A bound of `--fail-if` was crossed.
+pub(crate) const EXIT_BOUND: u8 = 3;
 
 /// The measurement says nothing about the path.
 pub(crate) const EXIT_INVALID: u8 = 4;
@@ -90,6 +95,8 @@ pub enum Failure {
     Output(#[from] io::Error),
     #[error("cannot write {}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("`{0}` is not part of this build")]
     Absent(&'static str),
 }

@@ -1,11 +1,10 @@
 //! Ratios from runs whose answer is known, and the language of `--fail-if`.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use hdrhistogram::Histogram;
 
 use super::*;
-use crate::run::{Company, Counts, Generator, Latencies, ProcessUse, Verification};
+use crate::run::ProcessUse;
+use crate::run::tests::empty;
 
 /// A round of 20,000 answers, spread evenly up to `slowest` nanoseconds.
 fn round(path: &str, slowest: u64, cpu: Option<u64>) -> Run {
@@ -13,42 +12,19 @@ fn round(path: &str, slowest: u64, cpu: Option<u64>) -> Run {
     for index in 1..=20_000 {
         corrected.record(slowest * index / 20_000).unwrap();
     }
-    Run {
-        path: path.to_owned(),
-        asked: String::new(),
-        started: UNIX_EPOCH,
-        duration: Duration::from_secs(10),
-        interrupted: false,
-        company: Company::default(),
-        latencies: Latencies {
-            uncorrected: corrected.clone(),
-            first_byte: corrected.clone(),
-            connect: Histogram::new(3).unwrap(),
-            corrected,
-        },
-        counts: Counts {
-            due: 20_000,
-            answered: 20_000,
-            ..Counts::default()
-        },
-        seconds: Vec::new(),
-        verification: Verification::default(),
-        generator: Generator {
-            lag: Histogram::new(3).unwrap(),
-            cpu: Vec::new(),
-            waited: Vec::new(),
-            without_connection: 0,
-            invalid: Vec::new(),
-            notes: Vec::new(),
-        },
-        process: cpu.map(|cpu| ProcessUse {
-            process_id: 1,
-            cpu,
-            resident_before: 0,
-            resident_peak: 1 << 20,
-            proportional: None,
-        }),
-    }
+    let mut run = empty(path);
+    run.latencies.uncorrected = corrected.clone();
+    run.latencies.corrected = corrected;
+    run.counts.due = 20_000;
+    run.counts.answered = 20_000;
+    run.process = cpu.map(|cpu| ProcessUse {
+        process_id: 1,
+        cpu,
+        resident_before: 0,
+        resident_peak: 1 << 20,
+        proportional: None,
+    });
+    run
 }
 
 fn path(name: &str, slowest: &[u64], cpu: Option<u64>) -> Path {

@@ -6,7 +6,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::{QUANTILES, Report};
+use crate::compare::{Bound, Comparison, Metric, Pair, Path, Verdict};
 use crate::run::{ProcessUse, Run, Second};
+use crate::statistics::{CONFIDENCE, Estimate};
 
 /// Changes when a field changes its meaning or goes; new fields leave it.
 const FORMAT: &str = "sallyport-loadgen/1";
@@ -18,7 +20,9 @@ pub fn json(report: &Report<'_>) -> String {
         "format": FORMAT,
         "valid": report.is_valid(),
         "environment": report.environment,
+        "invalid": report.invalid(),
         "runs": report.runs.iter().map(run).collect::<Vec<_>>(),
+        "comparison": report.comparison.map(comparison),
     });
     format!("{value:#}\n")
 }
@@ -97,6 +101,63 @@ fn second(second: &Second) -> Value {
         "p99": second.quantile(0.99),
         "max": second.max(),
     })
+}
+
+fn comparison(comparison: &Comparison) -> Value {
+    let rounds = |path: &Path| -> Value {
+        json!({ "path": path.name, "rounds": path.rounds.iter().map(round).collect::<Vec<_>>() })
+    };
+    json!({
+        "rounds": comparison.rounds(),
+        "confidence": CONFIDENCE,
+        "seed": comparison.seed,
+        "paths": comparison.paths.iter().map(rounds).collect::<Vec<_>>(),
+        "pairs": comparison.pairs.iter().map(pair).collect::<Vec<_>>(),
+        "bounds": comparison.verdicts.iter().map(bound).collect::<Vec<_>>(),
+    })
+}
+
+/// One value of each metric; `null` where it was not measured.
+fn round(run: &Run) -> Value {
+    let metrics = Metric::ALL.into_iter();
+    let values = metrics.map(|metric| (metric.name().to_owned(), metric.of(run).ok().into()));
+    Value::Object(values.collect())
+}
+
+fn pair(pair: &Pair) -> Value {
+    let metrics = pair.metrics.iter().map(|(metric, compared)| {
+        let value = match compared {
+            Ok(compared) => json!({
+                "ratio": estimate(&compared.ratio),
+                "difference": estimate(&compared.difference),
+            }),
+            Err(missing) => json!({ "missing": missing.to_string() }),
+        };
+        (metric.name().to_owned(), value)
+    });
+    json!({
+        "path": pair.path,
+        "base": pair.base,
+        "metrics": Value::Object(metrics.collect()),
+    })
+}
+
+fn estimate(estimate: &Estimate) -> Value {
+    json!({
+        "value": estimate.value,
+        "low": estimate.interval.map(|(low, _)| low),
+        "high": estimate.interval.map(|(_, high)| high),
+    })
+}
+
+fn bound((bound, verdict): &(Bound, Verdict)) -> Value {
+    let verdict = match verdict {
+        Verdict::Crossed(_) => "crossed",
+        Verdict::Kept(_) => "kept",
+        Verdict::Undecided(_) => "undecided",
+        Verdict::Unmeasured(_) => "unmeasured",
+    };
+    json!({ "bound": bound.to_string(), "verdict": verdict })
 }
 
 fn used(process: &ProcessUse, run: &Run) -> Value {

@@ -1,13 +1,19 @@
 //! What a person or a program gets to read of runs that were made.
 
 mod environment;
+mod hdr;
+mod html;
 mod json;
+mod plot;
 mod table;
 
 pub use environment::Environment;
+pub use hdr::{LogError, interval_log, percentile_distribution};
+pub use html::html;
 pub use json::json;
 pub use table::table;
 
+use crate::compare::Comparison;
 use crate::run::Run;
 
 /// Quantiles that are shown, by name. Beyond the last, a run has too few samples to say anything.
@@ -25,11 +31,23 @@ pub const QUANTILES: [(&str, f64); 7] = [
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     pub environment: &'a Environment,
-    /// In the order in which they were made.
+    /// One for each path, in the order in which they were named.
     pub runs: &'a [Run],
+    /// Where there were several.
+    pub comparison: Option<&'a Comparison>,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// Of paths that are not compared.
+    #[must_use]
+    pub fn of(environment: &'a Environment, runs: &'a [Run]) -> Self {
+        Self {
+            environment,
+            runs,
+            comparison: None,
+        }
+    }
+
     /// Whether every run says something about its path.
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -46,7 +64,12 @@ impl Report<'_> {
                 .into_iter()
                 .map(move |reason| format!("{path}: {reason}"))
         };
-        self.runs.iter().flat_map(reasons).collect()
+        let compared = self.comparison.map(Comparison::invalid);
+        self.runs
+            .iter()
+            .flat_map(reasons)
+            .chain(compared.into_iter().flatten())
+            .collect()
     }
 
     /// Whether an answer was not what it should be: other rows, or a value that a mask should have
