@@ -53,7 +53,8 @@ fuzz: prepare-demo
 bench: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport
 	$(CARGO) build --locked --release --package runtime --example relay
-	@SALLYPORT="$$(.ci/binary release)" RELAY="$$(.ci/binary release examples/relay)" benches/bench.py $(BENCH)
+	$(CARGO) build --locked --release --package benches --bin mask --bin judge
+	@SALLYPORT="$$(.ci/binary release)" RELAY="$$(.ci/binary release examples/relay)" MASK="$$(.ci/binary release mask)" JUDGE="$$(.ci/binary release judge)" benches/bench.py $(BENCH)
 
 bench-durability: prepare-bench
 	$(CARGO) build --locked --release --package appliance --bin sallyport

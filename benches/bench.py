@@ -44,7 +44,7 @@ def arguments():
     parser.add_argument("--paths", type=words, help="only these paths")
     parser.add_argument("--scale", type=int, default=10, help="pgbench -s (default 10)")
     parser.add_argument("--bulk-megabytes", type=int, default=1024, help="size of a large result (default 1024)")
-    parser.add_argument("--idle-sessions", type=int, default=9500, help="most idle sessions; descriptors may allow fewer (default 9500)")
+    parser.add_argument("--idle-sessions", type=numbers, default=[2000, 10000], help="idle sessions; descriptors may allow fewer (default 2000,10000)")
     parser.add_argument("--json", metavar="FILE", help="write every single run")
     parser.add_argument("--write", action="store_true", help=f"put the results into {README.parent.name}/{README.name}")
     options = parser.parse_args()
@@ -52,8 +52,8 @@ def arguments():
     if unknown:
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
     if options.quick:
-        options.rounds, options.seconds, options.clients, options.bulk_megabytes, options.idle_sessions = 1, 1, [1, 64], 64, 500
-    for name in ("sallyport", "relay"):
+        options.rounds, options.seconds, options.clients, options.bulk_megabytes, options.idle_sessions = 1, 1, [1, 64], 64, [500]
+    for name in ("sallyport", "relay", "mask", "judge"):
         setattr(options, name, Path(os.environ.get(name.upper()) or sys.exit(f"set {name.upper()} to the binary, or run make bench")).resolve())
     return options
 

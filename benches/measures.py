@@ -61,8 +61,9 @@ def pgbench(stage, options, endpoint, count, arguments, seconds=None):
     }
     if endpoint.process is not None:
         result["cpu_us"] = (after["all"] - before["all"]) / queries * 1e6
-        # Sallyport's journal and control threads, beside its shards.
-        result["cpu_us_beside"] = (after["beside"] - before["beside"]) / queries * 1e6
+        if endpoint.path.startswith("sallyport"):
+            # Its journal, archivist and control threads, beside its shards.
+            result["cpu_us_beside"] = (after["beside"] - before["beside"]) / queries * 1e6
     return result
 
 
@@ -106,44 +107,62 @@ def slow(stage, options, round_number):
 
 
 def idle(stage, options, round_number):
-    """Memory of a session that is logged in and silent, over as many as descriptors allow. Once is enough: it does not vary."""
+    """Memory of a session that is logged in and silent, over a few and over as many as descriptors allow. Once is enough: it does not vary."""
     if round_number > 0:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # A proxy needs two descriptors for each session, and some for itself.
-    count = min(options.idle_sessions, (hard - 400) // 2)
     port = free_port()
     upstream = stage.start("silent-server", [sys.executable, SILENT_SERVER, str(port)])
     try:
         wait_for("the silent server", lambda: listens(port))
-        target = f"127.0.0.1:{port}"
-        starts = {
-            "relay": lambda: stage.start_relay("relay-idle", target, 1),
-            "sallyport": lambda: stage.start_sallyport("sallyport-idle", target, 1, account=TRUSTED, connections=min(count + 8, 10_000)),
-            "pgbouncer": lambda: stage.start_pgbouncer("pgbouncer-idle", "session", port, TRUSTED, count + 8),
-            "haproxy": lambda: stage.start_haproxy("haproxy-idle", target),
-        }
-        for path, start in starts.items():
-            if path not in stage.endpoints:
-                continue
-            endpoint = start()
-            before = resident_bytes(endpoint.process)
-            with clients.crowd(endpoint, DATABASE, count):
-                settled = settled_bytes(endpoint.process)
-                spent = cpu_seconds(endpoint.process)["all"]
-                time.sleep(1)
-                spent = cpu_seconds(endpoint.process)["all"] - spent
-            yield {"path": path, "sessions": count, "bytes": (settled - before) / count, "idle_cpu": spent}
-            stage.stop(endpoint.process)
+        # A proxy needs two descriptors for each session, and some for itself.
+        for wanted in options.idle_sessions:
+            yield from crowds(stage, port, min(wanted, (hard - 400) // 2))
     finally:
         upstream.send_signal(signal.SIGTERM)
         stage.stop(upstream)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def crowds(stage, port, count):
+    target = f"127.0.0.1:{port}"
+    starts = {
+        "relay": lambda name: stage.start_relay(name, target, 1),
+        "sallyport": lambda name: stage.start_sallyport(name, target, 1, account=TRUSTED, connections=min(count + 8, 10_000)),
+        "pgbouncer": lambda name: stage.start_pgbouncer(name, "session", port, TRUSTED, count + 8),
+        "haproxy": lambda name: stage.start_haproxy(name, target),
+    }
+    for path, start in starts.items():
+        if path not in stage.endpoints:
+            continue
+        endpoint = start(f"{path}-idle-{count}")
+        before = resident_bytes(endpoint.process)
+        with clients.crowd(endpoint, DATABASE, count):
+            settled = settled_bytes(endpoint.process)
+            spent = cpu_seconds(endpoint.process)["all"]
+            time.sleep(1)
+            spent = cpu_seconds(endpoint.process)["all"] - spent
+        yield {"path": path, "sessions": count, "bytes": (settled - before) / count, "idle_cpu": spent}
+        stage.stop(endpoint.process)
+
+
+def speeds(stage, options, round_number):
+    """What needs no other process: the scan of rows for values, and the verdict on a statement."""
+    for what, measure, gigabytes in rows_of(subprocess.run([options.mask, "rows"], check=True, capture_output=True, text=True).stdout, 3):
+        yield {"path": "sallyport", "mode": f"{what}: {measure}", "gb_per_s": float(gigabytes)}
+    for what, nanoseconds in rows_of(subprocess.run([options.judge], check=True, capture_output=True, text=True).stdout, 2):
+        yield {"path": "sallyport", "mode": f"verdict on a statement: {what}", "ns": float(nanoseconds)}
+
+
+def rows_of(table, columns):
+    """The first columns of a table in Markdown, without its heading."""
+    for line in table.splitlines()[2:]:
+        yield [cell.strip() for cell in line.strip("|").split("|")][:columns]
+
+
 # The slow reader goes before the fast one: memory that was grown into already would not show.
-ALL = {"query": query, "connect": connect, "slow": slow, "bulk": bulk, "idle": idle}
+ALL = {"query": query, "connect": connect, "slow": slow, "bulk": bulk, "idle": idle, "speeds": speeds}
 
 
 def rotated(endpoints, turn):
@@ -163,7 +182,7 @@ def cpu_seconds(process):
         except FileNotFoundError:
             continue
         spent["all"] += seconds
-        if any(word in name for word in ("journal", "control", "tokio", "blocking")):
+        if not name.startswith("shard"):
             spent["beside"] += seconds
     return spent
 

@@ -221,8 +221,9 @@ fn haproxy_without_the_header_is_refused_and_so_is_its_text_form() {
 fn haproxys_own_health_checks_are_answered() {
     let world = World::new("");
     // Without a client to speak for it sends the command LOCAL, and then a start-up packet.
+    // A check that a busy machine answers late (after `inter`) does not take the server out.
     let server = format!(
-        "{} source 127.0.0.77 send-proxy-v2 check inter 100ms",
+        "{} source 127.0.0.77 send-proxy-v2 check inter 100ms fall 1000",
         world.address
     );
     let haproxy = HaProxy::start("option pgsql-check user health", &server);

@@ -1,6 +1,6 @@
 //! How fast values are found in rows and taken out of them, in gigabytes a second of one core.
 //!
-//! CPU time of the process, not of the wall: the machine may do something else.
+//! It decides nothing: `benches::timing` says how time is taken.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use benches::timing::gigabytes_per_second;
 use policy::mask::detect::{DetectorSet, Format, Scanner, StreamScanner, Wanted, redact_into};
 
 /// As the shipped binary.
@@ -19,12 +20,6 @@ const INPUT: usize = 8 << 20;
 
 /// What one read from a socket brings.
 const CHUNK: usize = 64 << 10;
-
-/// CPU time of one measure, in nanoseconds.
-const SPENT: u64 = 400_000_000;
-
-/// Measures of each, of which the best counts.
-const ROUNDS: usize = 3;
 
 /// What a policy of design looks for, and all there is.
 const SETS: &[(&str, &[&str])] = &[
@@ -63,14 +58,14 @@ fn run(only: Option<&str>) -> Option<()> {
     println!("| input | measure | GB/s | of memcpy |");
     println!("|---|---|---|---|");
     let mut copy = vec![0; clean.len()];
-    let memcpy = speed(clean.len(), || {
+    let memcpy = gigabytes_per_second(clean.len(), || {
         copy.get_mut(..clean.len())?
             .copy_from_slice(black_box(clean));
         black_box(&mut copy);
         Some(())
     })?;
     println!("| rows, clean | memcpy | {memcpy:.1} | 1 |");
-    let memchr = speed(clean.len(), || {
+    let memchr = gigabytes_per_second(clean.len(), || {
         black_box(memchr::memchr(0xfe, black_box(clean)));
         Some(())
     })?;
@@ -96,7 +91,7 @@ fn run(only: Option<&str>) -> Option<()> {
             };
             if name.starts_with("rows") {
                 let mut hits = 0;
-                let scan = speed(bytes.len(), || {
+                let scan = gigabytes_per_second(bytes.len(), || {
                     hits = scan_rows(&set, &mut scanner, black_box(bytes))?;
                     Some(())
                 })?;
@@ -104,7 +99,7 @@ fn run(only: Option<&str>) -> Option<()> {
                     return None;
                 }
                 print("scan", scan);
-                let rewrite = speed(bytes.len(), || {
+                let rewrite = gigabytes_per_second(bytes.len(), || {
                     out.clear();
                     rewrite_rows(&set, &mut scanner, black_box(bytes), &mut out)?;
                     black_box(&mut out);
@@ -112,12 +107,12 @@ fn run(only: Option<&str>) -> Option<()> {
                 })?;
                 print("scan and rewrite", rewrite);
             } else {
-                let field = speed(bytes.len(), || {
+                let field = gigabytes_per_second(bytes.len(), || {
                     black_box(scanner.find(&set, black_box(bytes), Format::Text));
                     Some(())
                 })?;
                 print("one field", field);
-                let skip = speed(bytes.len(), || {
+                let skip = gigabytes_per_second(bytes.len(), || {
                     let mut rest = black_box(bytes.as_slice());
                     while !rest.is_empty() {
                         // A suspect is passed by as little as a row.
@@ -127,7 +122,7 @@ fn run(only: Option<&str>) -> Option<()> {
                     Some(())
                 })?;
                 print("search for suspects", skip);
-                let stream = speed(bytes.len(), || {
+                let stream = gigabytes_per_second(bytes.len(), || {
                     out.clear();
                     let mut stream = StreamScanner::new(Format::Text);
                     for chunk in bytes.chunks(CHUNK) {
@@ -141,35 +136,6 @@ fn run(only: Option<&str>) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// Gigabytes a second of CPU time.
-fn speed(bytes: usize, mut work: impl FnMut() -> Option<()>) -> Option<f64> {
-    work()?;
-    let mut best = u64::MAX;
-    for _ in 0..ROUNDS {
-        let start = cpu_nanoseconds()?;
-        let mut count = 0;
-        let spent = loop {
-            work()?;
-            count += 1;
-            let spent = cpu_nanoseconds()? - start;
-            if spent > SPENT / u64::try_from(ROUNDS).ok()? {
-                break spent;
-            }
-        };
-        best = best.min(spent / count);
-    }
-    let [bytes, best] = [u64::try_from(bytes).ok()?, best].map(|count| {
-        // Far below 2^52.
-        u32::try_from(count).map_or(f64::MAX, f64::from)
-    });
-    Some(bytes / best)
-}
-
-fn cpu_nanoseconds() -> Option<u64> {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    schedstat.split(' ').next()?.parse().ok()
 }
 
 /// Rows off the wire, as the appliance reads them: what is clean is passed at once, of other rows
