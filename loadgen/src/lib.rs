@@ -7,6 +7,7 @@
 
 pub mod cli;
 
+pub mod agents;
 pub mod protocols;
 pub mod schedule;
 
