@@ -145,9 +145,7 @@ fn an_instance_is_the_service_under_another_name() {
                 "Environment=SALLYPORT_CONFIG=%E/sallyport-%i/sallyport.toml".to_owned(),
                 line,
             ],
-            "RuntimeDirectory=sallyport"
-            | "StateDirectory=sallyport"
-            | "ConfigurationDirectory=sallyport" => vec![line + "-%i"],
+            "RuntimeDirectory=sallyport" | "StateDirectory=sallyport" => vec![line + "-%i"],
             _ => vec![line],
         })
         .collect();
