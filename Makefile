@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-regress corpus test-crash fuzz bench bench-budget bench-durability bench-instructions bench-mask bench-revoke lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint
+.PHONY: help demo deb rpm test-packages package-programs test test-matrix test-regress corpus test-crash fuzz bench bench-budget bench-durability bench-instructions bench-mask bench-revoke lint fmt deny prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint prepare-packages
 
 help:
 	@echo "make demo          build, start a private PostgreSQL and Sallyport, walk through it (KEEP=1 leaves it running)"
@@ -19,6 +19,8 @@ help:
 	@echo "make bench-instructions  what decoding, judging and recording cost, in instructions (valgrind)"
 	@echo "make bench-revoke   how long a revocation takes to put out 1,000 live sessions"
 	@echo "make bench-mask     how fast values are found in rows and fields, in GB/s of one core"
+	@echo "make deb rpm       target/package/sallyport_VERSION_ARCH.deb and .rpm (PROFILE=dev: of a development build)"
+	@echo "make test-packages the packages in a booted systemd: install, use, upgrade under load, reboot, remove (docs/install.md)"
 	@echo "make lint fmt      clippy with warnings denied; rustfmt"
 	@echo "make deny          licences, bans and sources of every dependency"
 
@@ -76,6 +78,18 @@ bench-mask:
 	$(CARGO) build --locked --release --package benches --bin mask
 	@"$$(.ci/binary release mask)" $(BENCH)
 
+# Packages are of what is released; PROFILE=dev makes them of a development build, to work on them.
+PROFILE ?= dist
+
+package-programs: prepare-packages
+	$(CARGO) build --locked --profile $(PROFILE) --package appliance --package loadgen --bins
+
+deb rpm: package-programs
+	@packaging/build $@ $(PROFILE)
+
+test-packages: package-programs
+	@packaging/test/run $(PROFILE) $(PACKAGES)
+
 lint: prepare-lint
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
@@ -85,5 +99,5 @@ fmt:
 deny: prepare-lint
 	.ci/deny
 
-prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint: prepare-%:
+prepare-demo prepare-test prepare-test-matrix prepare-test-regress prepare-bench prepare-lint prepare-packages: prepare-%:
 	@.ci/prepare $*

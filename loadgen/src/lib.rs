@@ -7,16 +7,12 @@
 
 pub mod cli;
 
-pub mod scenario;
-pub mod schedule;
-
 pub mod agents;
 pub mod protocols;
+pub mod schedule;
 
-pub mod engine;
 pub mod process;
 pub mod run;
-pub mod validity;
 
 pub mod compare;
 pub mod statistics;

@@ -172,8 +172,10 @@ fn company(run: &Run) -> Option<String> {
     }
     if company.slow > 0 {
         parts.push(format!(
-            "{} slow readers, {} of them lost, {} answers read",
-            company.slow, company.slow_lost, company.slow_answers
+            "{} slow readers, {} of them lost, {} read",
+            company.slow,
+            company.slow_lost,
+            bytes(company.slow_bytes)
         ));
     }
     (!parts.is_empty()).then(|| parts.join("; "))

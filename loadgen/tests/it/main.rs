@@ -11,7 +11,6 @@
 )]
 #![allow(dead_code, reason = "harnesses offer what the next test module needs")]
 
-mod runs;
 mod servers;
 mod sessions;
 
