@@ -307,6 +307,7 @@ fn configured(directory: &Path) -> Option<(Arc<Snapshot>, Proven)> {
         runtime_directory: directory.join("run"),
         credentials_directory: None,
         policy_directory: None,
+        drafts: Vec::new(),
         variable: |_| None,
     };
     let loaded = load(&environment, Writing::Never, 1).ok()?;

@@ -15,6 +15,7 @@ pub fn file(input: &[u8]) {
         runtime_directory: directory.join("run"),
         credentials_directory: None,
         policy_directory: None,
+        drafts: Vec::new(),
         variable: |_| None::<OsString>,
     };
     fs::write(&environment.file, input).expect("a file can be written");

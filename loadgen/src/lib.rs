@@ -7,12 +7,16 @@
 
 pub mod cli;
 
-pub mod agents;
-pub mod protocols;
+pub mod scenario;
 pub mod schedule;
 
+pub mod agents;
+pub mod protocols;
+
+pub mod engine;
 pub mod process;
 pub mod run;
+pub mod validity;
 
 pub mod compare;
 pub mod statistics;

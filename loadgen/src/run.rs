@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
+use crate::protocols::Reference;
+
 /// One path under one schedule, from its first to its last sample after the warm-up.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -199,8 +201,8 @@ pub struct Verification {
     pub canaries_seen: u64,
     /// Masked places where a canary would have stood: 0 means that the check saw nothing.
     pub canaries_expected: u64,
-    /// Of the first answer with rows, for the next path to be compared with.
-    pub checksum: Option<u32>,
+    /// What answers were compared with, for the next path to be compared with it too.
+    pub reference: Option<Reference>,
 }
 
 /// Connections beside those that requests are sent on. They are in no latency.
@@ -213,8 +215,8 @@ pub struct Company {
     /// Connections that read slowly, likewise.
     pub slow: u64,
     pub slow_lost: u64,
-    /// Bytes that they read.
-    pub slow_bytes: u64,
+    /// Answers that they read to the end.
+    pub slow_answers: u64,
 }
 
 impl Company {
@@ -223,7 +225,7 @@ impl Company {
         self.idle_lost += company.idle_lost;
         self.slow = self.slow.max(company.slow);
         self.slow_lost += company.slow_lost;
-        self.slow_bytes += company.slow_bytes;
+        self.slow_answers += company.slow_answers;
     }
 }
 

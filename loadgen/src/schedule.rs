@@ -13,8 +13,9 @@ use fastrand::Rng;
 /// what one machine generates.
 pub const RATE_MAX: f64 = 1e6;
 
-/// Longest schedule, warm-up included: a day. Every second of it is kept until the report.
-pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest schedule, warm-up included: four hours. Every second of it is kept until the report, with
+/// each latency that it had.
+pub const DURATION_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// How arrival goes over time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +46,7 @@ pub struct Schedule {
 pub enum NoSchedule {
     #[error("a rate is above 0 and at most {RATE_MAX} requests in a second, {rate} is not")]
     Rate { rate: f64 },
-    #[error("a schedule lasts from 1ms to a day with its warm-up")]
+    #[error("a schedule lasts from 1ms to four hours with its warm-up")]
     Duration,
     #[error("a schedule has from 1 to 1000 steps")]
     Steps,

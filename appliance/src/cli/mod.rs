@@ -19,6 +19,7 @@ mod schema;
 mod serve;
 mod sessions;
 mod table;
+mod targets;
 mod token;
 mod top;
 
@@ -95,6 +96,9 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Print the JSON Schema of the policy or configuration files, or the OpenAPI document of the API
     Schema(schema::Schema),
+    /// Add, check, list and remove what is behind the appliance
+    #[command(subcommand)]
+    Targets(targets::Targets),
     /// Make tokens for agents, by the built-in issuer of the running appliance
     #[command(subcommand)]
     Token(token::Token),
@@ -151,6 +155,8 @@ enum Failure {
     Recordings(#[from] RecordingsError),
     #[error(transparent)]
     Person(#[from] person::PersonError),
+    #[error(transparent)]
+    Targets(#[from] targets::TargetsError),
     #[error("cannot read {}", path.display())]
     Input { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -189,6 +195,7 @@ pub fn run(
         Command::Explain(explain) => explain.run(&environment),
         Command::Policy(command) => command.run(&environment),
         Command::Schema(schema) => schema.run(),
+        Command::Targets(targets) => targets.run(&environment),
         Command::Token(token) => token.run(&environment),
         Command::Revoke(revoke) => revoke.run(&environment),
         Command::Approvals(command) => command.run(&environment),
@@ -238,6 +245,7 @@ fn environment(places: Places, process: &ProcessEnvironment) -> Environment {
         ),
         credentials_directory: process.credentials_directory.clone(),
         policy_directory: None,
+        drafts: Vec::new(),
         variable: process.variable,
     }
 }
@@ -267,6 +275,7 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
         | Failure::Person(_)
+        | Failure::Targets(_)
         | Failure::Input { .. }
         | Failure::Audit(_)
         | Failure::ExportTo(_)

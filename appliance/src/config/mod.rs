@@ -14,6 +14,7 @@ mod snapshot;
 
 mod console_url;
 mod mask_key;
+mod new_target;
 mod secret;
 mod state;
 mod values;
@@ -21,9 +22,15 @@ mod webhook;
 
 pub use console_url::{ConsoleUrl, ConsoleUrlError};
 pub use mask_key::{MaskKey, MaskKeyError, TargetMaskKey};
+pub use new_target::{
+    NewTarget, TargetOption, TargetValue, starter_groups, starter_rule, target_options,
+};
 pub use problem::Problem;
 pub use reference::{default_file, manual_page, reference};
-pub use resolve::{Environment, admin_socket, exports, load, recordings, reload};
+pub use resolve::{
+    Draft, Environment, WrittenTarget, admin_socket, exports, load, policy_path, recordings,
+    reload, target_path, written_targets,
+};
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{
     ApprovalSettings, ClientAuthentication, ConsoleListener, ConsoleLogin, Destination, Limits,

@@ -16,6 +16,9 @@ pub struct Problem {
     pub message: String,
     /// What was probably meant.
     pub suggestion: Option<String>,
+    /// A credential that systemd gives the unit and did not give this process: whether it is right,
+    /// only the unit finds out.
+    pub credential: Option<String>,
 }
 
 impl Problem {
@@ -55,6 +58,7 @@ impl Source {
             column,
             message: message.into(),
             suggestion: None,
+            credential: None,
         }
     }
 
@@ -81,6 +85,7 @@ pub(super) fn of_file(file: &Path, message: impl Into<String>) -> Problem {
         column: 0,
         message: message.into(),
         suggestion: None,
+        credential: None,
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
 use super::api::{ApprovalsWanted, Refused, paths};
+use super::checked::AccountChecked;
 use super::recordings::{SessionLine, SessionsWanted, media_type};
 use crate::approvals::Shown;
 use crate::config::Secret;
@@ -247,6 +248,15 @@ impl AdminClient {
     ) -> Result<A, AdminError> {
         let body = serde_json::to_vec(body).map_err(|_| AdminError::Answer)?;
         self.ask(Method::POST, path, Bytes::from(body))
+    }
+
+    /// Logs in to a target with each of its accounts.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn check_target(&self, name: &str) -> Result<Vec<AccountChecked>, AdminError> {
+        let path = paths::TARGET_CHECK.replace("{id}", &percent_encoded(name));
+        self.post(&path, &())
     }
 
     /// `DELETE`, answered in JSON.

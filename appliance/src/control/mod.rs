@@ -5,6 +5,7 @@
 
 mod api;
 mod body;
+mod checked;
 mod client;
 mod clients;
 mod console;
@@ -32,10 +33,12 @@ mod webhooks;
 
 pub use api::{Answered, ApprovalsWanted, Denial};
 pub use api::{
-    ClientLine, ClientMade, ClientWanted, Health, HoldWanted, IssuerStatus, Refused, ReloadReport,
-    RevocationKind, RevocationLine, RevocationWanted, SealedNow, SessionEnded, Status, TokenMade,
-    TokenWanted, Whoami, document as openapi, paths,
+    ClientLine, ClientMade, ClientWanted, Health, HoldWanted, IssuerStatus, PoolHealth, Refused,
+    ReloadReport, RevocationKind, RevocationLine, RevocationWanted, SealedNow, SessionEnded,
+    Status, TargetShown, TokenMade, TokenWanted, Whoami, document as openapi, paths,
 };
+pub use checked::AccountChecked;
+pub(crate) use checked::checked;
 pub use client::{AdminClient, AdminError};
 pub use clients::{ClientsError, TokenClients};
 pub use console::ConsoleLink;
@@ -47,8 +50,8 @@ pub use export::{
 pub(crate) use export::{ExportThread, NotATarget};
 pub use issuers::{FetchError, client as http_client, discover, kept as kept_keys};
 pub use listener::{HttpListenError, HttpListener, Service};
-pub(crate) use next_step::next_step_of;
 pub use next_step::{NextStep, next_step};
+pub(crate) use next_step::{lets_in, next_step_of};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
     RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,

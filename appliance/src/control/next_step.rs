@@ -112,6 +112,7 @@ mod tests {
             runtime_directory: place.path().join("run"),
             credentials_directory: None,
             policy_directory: None,
+            drafts: Vec::new(),
             variable: |_| None,
         };
         let loaded = load(&environment, Writing::Never, 1);

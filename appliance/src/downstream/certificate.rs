@@ -65,6 +65,16 @@ pub enum CertificateError {
     State(#[from] StateError),
 }
 
+/// SHA-256 of a certificate, as `openssl x509 -fingerprint -sha256` prints it.
+pub(crate) fn fingerprint_of(certificate: &CertificateDer<'static>) -> String {
+    let bytes: Vec<String> = digest(&SHA256, certificate)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    bytes.join(":")
+}
+
 impl Certificate {
     /// The operator's chain (PEM, leaf first) and key (PEM).
     ///
@@ -128,13 +138,7 @@ impl Certificate {
 
     /// SHA-256 of the leaf, as `openssl x509 -fingerprint -sha256` prints it.
     pub fn fingerprint(&self) -> String {
-        let leaf: &[u8] = self.chain.first().map_or(&[], AsRef::as_ref);
-        let bytes: Vec<String> = digest(&SHA256, leaf)
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect();
-        bytes.join(":")
+        self.chain.first().map_or_else(String::new, fingerprint_of)
     }
 
     /// What handshakes with PostgreSQL clients use: TLS 1.2 and 1.3, no client certificates.

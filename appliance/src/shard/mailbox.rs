@@ -16,6 +16,7 @@ use crate::config::ListenerSettings;
 use crate::recorder::SessionId;
 use crate::shard::LiveSession;
 use crate::telemetry::metrics::ShardObservation;
+use crate::upstream::{AccountCheck, TargetSettings};
 
 /// Messages that may wait for one shard.
 ///
@@ -46,6 +47,11 @@ pub enum ToShard {
     /// Say which sessions there are.
     List {
         reply: ReplySender<Vec<LiveSession>>,
+    },
+    /// Log in to a target with each of its accounts, and say what came of it.
+    Check {
+        target: Arc<TargetSettings>,
+        reply: ReplySender<Vec<AccountCheck>>,
     },
     /// End this session now. Answered with whether it was there.
     Kill {

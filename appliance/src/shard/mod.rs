@@ -185,6 +185,12 @@ fn answer(shard: &Rc<Shard>, message: ToShard) {
             // Whoever asked may have given up.
             let _ = reply.send(shard.sessions.list());
         }
+        ToShard::Check { target, reply } => {
+            runtime::spawn(async move {
+                // Whoever asked may have given up.
+                let _ = reply.send(upstream::check(&target).await);
+            });
+        }
         ToShard::Kill { session, done } => {
             // Whoever asked may have given up.
             let _ = done.send(shard.sessions.kill(session));

@@ -319,6 +319,7 @@ fn environment(directory: &Path, configuration: &str, jwks: &str) -> Environment
         runtime_directory: directory.join("run"),
         credentials_directory: None,
         policy_directory: None,
+        drafts: Vec::new(),
         variable: |_| None,
     }
 }

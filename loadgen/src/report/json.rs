@@ -69,7 +69,7 @@ fn run(run: &Run) -> Value {
             "idle_lost": run.company.idle_lost,
             "slow": run.company.slow,
             "slow_lost": run.company.slow_lost,
-            "slow_bytes": run.company.slow_bytes,
+            "slow_answers": run.company.slow_answers,
         },
         "process": run.process.map(|process| used(&process, run)),
     })

@@ -172,10 +172,8 @@ fn company(run: &Run) -> Option<String> {
     }
     if company.slow > 0 {
         parts.push(format!(
-            "{} slow readers, {} of them lost, {} read",
-            company.slow,
-            company.slow_lost,
-            bytes(company.slow_bytes)
+            "{} slow readers, {} of them lost, {} answers read",
+            company.slow, company.slow_lost, company.slow_answers
         ));
     }
     (!parts.is_empty()).then(|| parts.join("; "))

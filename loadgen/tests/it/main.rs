@@ -11,6 +11,7 @@
 )]
 #![allow(dead_code, reason = "harnesses offer what the next test module needs")]
 
+mod runs;
 mod servers;
 mod sessions;
 

@@ -62,6 +62,10 @@ const PAGE_BYTES: u64 = 4096;
 /// Most files that are read from `targets.d` and `policy.d` each.
 const FILES_MAX: usize = 4096;
 
+/// Folders beside the main file.
+const TARGETS_DIRECTORY: &str = "targets.d";
+const POLICY_DIRECTORY: &str = "policy.d";
+
 /// What the process was started with. Only `main` looks at arguments and environment.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -73,8 +77,18 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// Read in place of `policy.d` beside the file: a policy that is tried out.
     pub policy_directory: Option<PathBuf>,
+    /// Files of `targets.d` and `policy.d` that are not there yet, or not as they are to be.
+    pub drafts: Vec<Draft>,
     /// Looks up an environment variable, for `env:` secrets.
     pub variable: fn(&str) -> Option<OsString>,
+}
+
+/// A file as it is to be, looked at before it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    pub file: PathBuf,
+    /// `None`: it is to be removed.
+    pub text: Option<String>,
 }
 
 /// Reads, resolves and compiles the whole configuration.
@@ -151,6 +165,82 @@ pub fn exports(environment: &Environment) -> Result<ExportSettings, Vec<Problem>
     } else {
         Err(reader.problems)
     }
+}
+
+/// A target as it stands in the files, resolved or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenTarget {
+    pub name: String,
+    pub addresses: Vec<String>,
+    /// Databases that agents ask for: that of the name, and patterns.
+    pub databases: Vec<String>,
+    pub user: String,
+    pub file: PathBuf,
+    /// Targets in that file.
+    pub in_file: usize,
+}
+
+/// The targets of all files, without resolving anything.
+///
+/// # Errors
+/// A file cannot be read as a configuration.
+pub fn written_targets(environment: &Environment) -> Result<Vec<WrittenTarget>, Vec<Problem>> {
+    let main = main_source(environment)?;
+    let mut found = file::read(&main)?.target;
+    let mut targets = as_written(&main.file, &mut found);
+    let mut problems = Vec::new();
+    let directory = beside(&environment.file, TARGETS_DIRECTORY);
+    for source in sources(&directory, &environment.drafts, &mut problems) {
+        match file::read_targets(&source) {
+            Ok(mut written) => targets.append(&mut as_written(&source.file, &mut written.target)),
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    if problems.is_empty() {
+        Ok(targets)
+    } else {
+        Err(problems)
+    }
+}
+
+fn as_written(file: &Path, targets: &mut Vec<file::Target>) -> Vec<WrittenTarget> {
+    let in_file = targets.len();
+    let written = targets.drain(..).map(|target| {
+        let text = |text: Text| text.into_inner();
+        let own = match (target.database, &target.databases) {
+            (None, Some(_)) => None,
+            (None, None) => Some(target.name.get_ref().clone()),
+            (Some(database), _) => Some(text(database)),
+        };
+        let patterns = target.databases.into_iter();
+        let patterns = patterns.flat_map(|patterns| patterns.into_inner().into_iter().map(text));
+        WrittenTarget {
+            name: text(target.name),
+            addresses: match target.address.into_inner() {
+                file::Texts::One(address) => vec![address],
+                file::Texts::List(list) => list.into_iter().map(text).collect(),
+            },
+            databases: own.into_iter().chain(patterns).collect(),
+            user: text(target.user),
+            file: file.to_owned(),
+            in_file,
+        }
+    });
+    written.collect()
+}
+
+/// Where the file of a target of that name belongs.
+#[must_use]
+pub fn target_path(environment: &Environment, stem: &str) -> PathBuf {
+    beside(&environment.file, TARGETS_DIRECTORY).join(format!("{stem}.toml"))
+}
+
+/// Where a file of rules belongs.
+#[must_use]
+pub fn policy_path(environment: &Environment, stem: &str) -> PathBuf {
+    let directory = environment.policy_directory.clone();
+    let directory = directory.unwrap_or_else(|| beside(&environment.file, POLICY_DIRECTORY));
+    directory.join(format!("{stem}.toml"))
 }
 
 fn state_directory(reader: &Reader<'_>, written: &File, environment: &Environment) -> PathBuf {
@@ -831,8 +921,8 @@ fn all_targets(
 ) -> Vec<TargetSettings> {
     let mut targets = targets::Resolved::default();
     targets.add(reader, &written.target);
-    let directory = beside(&environment.file, "targets.d");
-    for source in sources(&directory, problems) {
+    let directory = beside(&environment.file, TARGETS_DIRECTORY);
+    for source in sources(&directory, &environment.drafts, problems) {
         match file::read_targets(&source) {
             Ok(written) => {
                 let mut reader = Reader::new(&source, environment);
@@ -854,8 +944,8 @@ fn compile_policy(
     warnings: &mut Vec<Problem>,
 ) -> Option<Arc<policy::Policy>> {
     let directory = environment.policy_directory.clone();
-    let directory = directory.unwrap_or_else(|| beside(&environment.file, "policy.d"));
-    let sources: Vec<policy::Source> = sources(&directory, problems)
+    let directory = directory.unwrap_or_else(|| beside(&environment.file, POLICY_DIRECTORY));
+    let sources: Vec<policy::Source> = sources(&directory, &environment.drafts, problems)
         .into_iter()
         .map(|source| policy::Source {
             file: source.file.display().to_string(),
@@ -927,6 +1017,7 @@ impl From<policy::Problem> for Problem {
             column: problem.column,
             message: problem.message,
             suggestion: problem.suggestion,
+            credential: None,
         }
     }
 }
@@ -935,23 +1026,24 @@ fn beside(main: &Path, name: &str) -> PathBuf {
     main.parent().unwrap_or_else(|| Path::new("")).join(name)
 }
 
-/// The `*.toml` files of a directory in the order of their names. A directory that is not there
-/// has none; hidden files, such as an editor leaves, do not count.
-fn sources(directory: &Path, problems: &mut Vec<Problem>) -> Vec<Source> {
+/// The `*.toml` files of a directory in the order of their names, drafts in their places. A directory
+/// that is not there has none; hidden files, such as an editor leaves, do not count.
+fn sources(directory: &Path, drafts: &[Draft], problems: &mut Vec<Problem>) -> Vec<Source> {
     let unreadable = |error: io::Error| of_file(directory, format!("cannot be read: {error}"));
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+    let mut files = Vec::new();
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            for entry in entries {
+                match entry {
+                    Ok(entry) => files.push(entry.path()),
+                    Err(error) => problems.push(unreadable(error)),
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             problems.push(unreadable(error));
             return Vec::new();
-        }
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => files.push(entry.path()),
-            Err(error) => problems.push(unreadable(error)),
         }
     }
     let hidden = |path: &Path| {
@@ -959,6 +1051,13 @@ fn sources(directory: &Path, problems: &mut Vec<Problem>) -> Vec<Source> {
             .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
     };
     files.retain(|path| path.extension().is_some_and(|e| e == "toml") && !hidden(path));
+    let drafts = drafts.iter();
+    let drafts: Vec<&Draft> = drafts
+        .filter(|draft| draft.file.parent() == Some(directory))
+        .collect();
+    files.retain(|file| drafts.iter().all(|draft| draft.file != *file));
+    let drafted = drafts.iter().filter(|draft| draft.text.is_some());
+    files.extend(drafted.map(|draft| draft.file.clone()));
     files.sort();
     if files.len() > FILES_MAX {
         problems.push(of_file(
@@ -969,6 +1068,11 @@ fn sources(directory: &Path, problems: &mut Vec<Problem>) -> Vec<Source> {
     }
     let mut found = Vec::with_capacity(files.len());
     for file in files {
+        let draft = drafts.iter().find(|draft| draft.file == file);
+        if let Some(text) = draft.and_then(|draft| draft.text.clone()) {
+            found.push(Source { file, text });
+            continue;
+        }
         match read_source(&file, FILE_BYTES_MAX) {
             Ok(source) => found.push(source),
             Err(problem) => problems.push(problem),

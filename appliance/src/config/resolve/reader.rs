@@ -15,7 +15,7 @@ use super::Environment;
 use crate::config::file::{Text, span_of};
 use crate::config::keys::{Absent, Key, Kind};
 use crate::config::problem::{Problem, Source, closest, of_file};
-use crate::config::secret::{Secret, SecretReference, SecretSources};
+use crate::config::secret::{Secret, SecretError, SecretReference, SecretSources};
 use crate::config::values;
 use crate::telemetry::chain;
 
@@ -158,11 +158,32 @@ impl<'s> Reader<'s> {
         match SecretReference::parse(text.get_ref()) {
             Ok(reference) => match reference.read(&self.secrets) {
                 Ok(secret) => return Some(secret),
-                Err(error) => self.error(text.span(), &error),
+                Err(error) => {
+                    let mut problem = self.source.problem(text.span(), chain(&error));
+                    if let SecretError::NoCredentials { name } = error {
+                        problem.credential = Some(name);
+                    }
+                    self.problems.push(problem);
+                }
             },
             Err(error) => self.error(text.span(), &error),
         }
         None
+    }
+
+    /// A secret that is used as it is. Nothing stands in for one that only the unit is given, but it
+    /// keeps no other mistake from being found.
+    pub(super) fn password(&mut self, text: &Text) -> Option<Secret> {
+        let before = self.mistakes();
+        let secret = self.secret(text);
+        let only_withheld = secret.is_none() && self.mistakes() == before;
+        secret.or_else(|| only_withheld.then(|| Secret::new(Vec::new())))
+    }
+
+    /// Problems so far, but for credentials that only the unit is given.
+    pub(super) fn mistakes(&self) -> usize {
+        let mistakes = self.problems.iter().filter(|p| p.credential.is_none());
+        mistakes.count()
     }
 
     /// The contents of a file that the configuration names.

@@ -215,8 +215,8 @@ struct Secrets<'w> {
 }
 
 fn secrets<'w>(reader: &mut Reader<'_>, entry: &'w file::Target) -> Option<Secrets<'w>> {
-    let before = reader.problems.len();
-    let mut read = |text: Option<&Text>| text.and_then(|text| reader.secret(text));
+    let before = reader.mistakes();
+    let mut read = |text: Option<&Text>| text.and_then(|text| reader.password(text));
     let main = read(entry.password.as_ref());
     let readonly = read(entry.readonly_password.as_ref());
     // In the order in which they are written: the first group that fits decides.
@@ -243,7 +243,7 @@ fn secrets<'w>(reader: &mut Reader<'_>, entry: &'w file::Target) -> Option<Secre
     if let (Some(password), None) = (&entry.readonly_password, &entry.readonly_user) {
         reader.problem(password.span(), "`readonly_password` needs `readonly_user`");
     }
-    (reader.problems.len() == before).then_some(Secrets {
+    (reader.mistakes() == before).then_some(Secrets {
         main,
         readonly,
         groups,

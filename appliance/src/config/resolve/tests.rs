@@ -44,6 +44,7 @@ impl Place {
             runtime_directory: self.0.path().join("run"),
             credentials_directory: Some(self.0.path().join("credentials")),
             policy_directory: None,
+            drafts: Vec::new(),
             variable: |name| (name == "PGSECRET").then(|| OsString::from("from-env")),
         }
     }

@@ -16,6 +16,7 @@ mod policy;
 pub(super) mod revocations;
 mod routes;
 mod sessions;
+mod targets;
 mod tokens;
 mod whoami;
 
@@ -36,11 +37,12 @@ pub(super) use caller::{
 pub use clients::{ClientLine, ClientMade, ClientWanted};
 pub use error::Refused;
 pub(super) use error::{refused, too_many};
-pub use health::Health;
+pub use health::{Health, PoolHealth};
 pub use openapi::document;
 pub use revocations::{RevocationKind, RevocationLine, RevocationWanted, SessionEnded};
 pub(super) use routes::Access;
 pub use routes::paths;
+pub use targets::TargetShown;
 pub use tokens::{TokenMade, TokenWanted};
 pub use whoami::Whoami;
 

@@ -1,7 +1,5 @@
 //! What the policy in force is, and what it says about a statement.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,7 +14,6 @@ use super::error::{broken, refused};
 use super::{Shared, paths};
 use crate::identity;
 use crate::telemetry::chain;
-use crate::upstream::{Address, Host};
 
 /// The policy in force, as names and shapes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -74,20 +71,6 @@ pub(super) struct AboutShown {
     pub conditional: bool,
 }
 
-/// Where agents may be let to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(super) struct TargetShown {
-    /// The database name that agents ask for.
-    pub name: String,
-    pub protocol: String,
-    /// Its servers.
-    pub addresses: Vec<String>,
-    /// The database that the name stands for.
-    pub database: Option<String>,
-    /// Other databases that agents ask for by their own names.
-    pub databases: Vec<String>,
-}
-
 /// A statement, and whose it would be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,41 +122,6 @@ pub(super) async fn policy(State(shared): State<Shared>) -> Json<PolicyShown> {
         masks: items(outline.masks),
         budgets: items(outline.budgets),
     })
-}
-
-/// Where agents may be let to
-#[utoipa::path(
-    get,
-    path = paths::TARGETS,
-    operation_id = "targets",
-    responses((status = 200, description = "All targets, by name", body = [TargetShown]))
-)]
-pub(super) async fn targets(State(shared): State<Shared>) -> Json<Vec<TargetShown>> {
-    let snapshot = shared.snapshot.load();
-    let targets = snapshot.targets.iter().map(|target| TargetShown {
-        name: target.name.clone(),
-        protocol: "postgres".to_owned(),
-        addresses: target.addresses.iter().map(place).collect(),
-        database: target.databases.own.clone(),
-        databases: target
-            .databases
-            .patterns
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    });
-    Json(targets.collect())
-}
-
-/// As in the configuration.
-fn place(address: &Address) -> String {
-    match address {
-        Address::Tcp { host, port } => match host {
-            Host::Ip(ip) => SocketAddr::new(*ip, *port).to_string(),
-            Host::Name(name) => format!("{name}:{port}"),
-        },
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// What the policy in force says about a statement

@@ -19,7 +19,7 @@ use super::caller::Caller;
 use super::error::refused;
 use super::{
     Shared, appliance, approvals, archive, clients, health, live, openapi, policy, revocations,
-    sessions, tokens, whoami,
+    sessions, targets, tokens, whoami,
 };
 
 /// Where things are.
@@ -50,6 +50,8 @@ pub mod paths {
     /// What runs now.
     pub const LIVE: &str = "/v1/sessions/live";
     pub const TARGETS: &str = "/v1/targets";
+    /// `{id}` is its name.
+    pub const TARGET_CHECK: &str = "/v1/targets/{id}/check";
     pub const POLICY: &str = "/v1/policy";
     pub const EXPLAIN: &str = "/v1/explain";
     /// Seals what was recorded until now.
@@ -160,7 +162,8 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::get::<clients::__path_list>(paths::TOKEN_CLIENTS, Access::Operator, || get(clients::list)),
         Route::delete::<clients::__path_remove>(paths::TOKEN_CLIENT, Access::Operator, || delete(clients::remove)),
         Route::get::<policy::__path_policy>(paths::POLICY, VIEWER, || get(policy::policy)),
-        Route::get::<policy::__path_targets>(paths::TARGETS, VIEWER, || get(policy::targets)),
+        Route::get::<targets::__path_targets>(paths::TARGETS, VIEWER, || get(targets::targets)),
+        Route::post::<targets::__path_check>(paths::TARGET_CHECK, ADMIN, || post(targets::check)),
         Route::post::<policy::__path_explain>(paths::EXPLAIN, VIEWER, || post(policy::explain)),
         Route::get::<live::__path_live>(paths::LIVE, VIEWER, || get(live::live)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),

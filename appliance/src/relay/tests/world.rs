@@ -141,6 +141,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
         runtime_directory: place.join("run"),
         credentials_directory: None,
         policy_directory: None,
+        drafts: Vec::new(),
         variable: |_| None,
     };
     let loaded = load(&environment, Writing::Never, 1).ok().unwrap();
