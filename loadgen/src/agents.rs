@@ -33,7 +33,7 @@ const MAKING_DEADLINE: Duration = Duration::from_secs(60);
 const VALID_BEYOND: Duration = Duration::from_secs(600);
 
 /// Where the appliance's packages put it.
-const ADMIN_SOCKET: &str = "/run/sallyport/admin.sock";
+pub(crate) const ADMIN_SOCKET: &str = "/run/sallyport/admin.sock";
 
 /// Who asks, as it is typed.
 #[derive(Debug, Clone, Args)]

@@ -3,7 +3,10 @@
 //! Each command stands in its own file. Standard output carries the report and nothing else;
 //! progress, mistakes and warnings go to standard error.
 
+mod compare;
 mod generate;
+mod measure;
+mod paths;
 mod run;
 mod upstream;
 
@@ -17,7 +20,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::compare::NoComparison;
+use self::paths::NoPath;
+use crate::engine::NoRun;
+use crate::protocols::CanaryError;
 use crate::report::LogError;
+use crate::scenario::NoScenario;
 
 /// A command could not do what was asked.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -81,6 +89,8 @@ struct Arguments {
 enum Command {
     /// Measure one path
     Run(run::RunOptions),
+    /// Measure several paths by turns, and say how far apart they are
+    Compare(Box<compare::CompareOptions>),
     /// Be a PostgreSQL server that answers at once, to take the database out of a measurement
     Upstream(upstream::UpstreamOptions),
     /// Write manual pages or shell completions
@@ -97,6 +107,16 @@ pub enum Failure {
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    NoComparison(#[from] NoComparison),
+    #[error(transparent)]
+    NoPath(#[from] NoPath),
+    #[error(transparent)]
+    NoScenario(#[from] NoScenario),
+    #[error(transparent)]
+    NoRun(#[from] NoRun),
+    #[error("a canary cannot be looked for")]
+    Canary(#[from] CanaryError),
     #[error("`{0}` is not part of this build")]
     Absent(&'static str),
 }
@@ -117,6 +137,7 @@ pub fn run(
     };
     let outcome = match parsed.command {
         Some(Command::Run(options)) => options.run(&arguments, process),
+        Some(Command::Compare(options)) => options.run(&arguments, process),
         Some(Command::Upstream(options)) => options.run(process),
         Some(Command::Generate(generate)) => generate.run(),
         None => Err(Failure::Absent("the canonical run")),

@@ -54,20 +54,17 @@ impl<'a> Report<'a> {
         self.invalid().is_empty()
     }
 
-    /// Why not, with the path in front.
+    /// Why not, in a line for each path; every reason is in the JSON.
     #[must_use]
     pub fn invalid(&self) -> Vec<String> {
         let reasons = |run: &Run| {
-            let path = run.path.clone();
-            let reasons = run.generator.invalid.clone();
-            reasons
-                .into_iter()
-                .map(move |reason| format!("{path}: {reason}"))
+            let reason = first_of(&run.generator.invalid)?;
+            Some(format!("{}: {reason}", run.path))
         };
         let compared = self.comparison.map(Comparison::invalid);
         self.runs
             .iter()
-            .flat_map(reasons)
+            .filter_map(reasons)
             .chain(compared.into_iter().flatten())
             .collect()
     }
@@ -80,6 +77,15 @@ impl<'a> Report<'a> {
             .iter()
             .any(|run| run.verification.mismatches > 0 || run.verification.canaries_seen > 0)
     }
+}
+
+/// The first of several lines that say alike things of several rounds, and how many more there are.
+fn first_of(lines: &[String]) -> Option<String> {
+    let (first, rest) = lines.split_first()?;
+    Some(match rest.len() {
+        0 => first.clone(),
+        more => format!("{first} (and {more} more)"),
+    })
 }
 
 /// Bytes with the unit that suits.

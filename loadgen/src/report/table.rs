@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 
-use super::{QUANTILES, Report, bytes};
+use super::{QUANTILES, Report, bytes, first_of};
 use crate::compare::{Bound, Comparison, Metric, Verdict};
 use crate::progress::duration;
 use crate::run::Run;
@@ -108,8 +108,7 @@ pub(super) fn facts(run: &Run) -> Vec<(&'static str, String)> {
     if run.interrupted {
         facts.push(("note", "ended before its schedule was over".to_owned()));
     }
-    let notes = run.generator.notes.iter();
-    facts.extend(notes.map(|note| ("note", note.clone())));
+    facts.extend(first_of(&run.generator.notes).map(|note| ("note", note)));
     facts
 }
 
