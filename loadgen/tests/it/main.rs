@@ -11,6 +11,8 @@
 )]
 #![allow(dead_code, reason = "harnesses offer what the next test module needs")]
 
+mod compare;
+mod process;
 mod runs;
 mod servers;
 mod sessions;

@@ -2,7 +2,7 @@
 
 mod accounting;
 mod latency;
-mod scripted;
+pub(crate) mod scripted;
 mod starved;
 
 use std::num::NonZeroU16;
