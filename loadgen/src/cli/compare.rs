@@ -9,12 +9,13 @@ use std::time::Duration;
 use clap::Args;
 use fastrand::Rng;
 
+use super::interrupt;
 use super::measure::{measure, process_at};
 use super::output::{Outputs, say};
 use super::paths::{self, DIRECT, PathOptions};
 use super::{Failure, ProcessEnvironment};
 use crate::compare::{Bound, Comparison, Metric, Path};
-use crate::engine::{Engine, Interrupt, NoRun, Plan};
+use crate::engine::{Engine, NoRun, Plan};
 use crate::progress::Progress;
 use crate::protocols::{Agent, Canaries, Reference, Target};
 use crate::report::{Environment, Report};
@@ -209,7 +210,7 @@ pub(super) fn measure_all(
     quiet: bool,
 ) -> Result<Vec<Path>, Failure> {
     let cpus = runtime::allowed_cpus().map_or(1, |cpus| cpus.len());
-    let interrupt = Interrupt::default();
+    let interrupt = interrupt::on_signals().map_err(Failure::Signals)?;
     let mut engine = Engine::start(asked.resolve(cpus)?.workers, &interrupt)?;
     let mut rng = Rng::with_seed(asked.seed);
     let mut paths: Vec<Path> = ready

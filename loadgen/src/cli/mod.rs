@@ -5,6 +5,7 @@
 
 mod compare;
 mod generate;
+mod interrupt;
 mod measure;
 mod paths;
 mod run;
@@ -88,7 +89,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure one path
-    Run(run::RunOptions),
+    Run(Box<run::RunOptions>),
     /// Measure several paths by turns, and say how far apart they are
     Compare(Box<compare::CompareOptions>),
     /// Be a PostgreSQL server that answers at once, to take the database out of a measurement
@@ -115,6 +116,8 @@ pub enum Failure {
     NoScenario(#[from] NoScenario),
     #[error(transparent)]
     NoRun(#[from] NoRun),
+    #[error("signals of this process cannot be waited for")]
+    Signals(#[source] io::Error),
     #[error("a canary cannot be looked for")]
     Canary(#[from] CanaryError),
     #[error("`{0}` is not part of this build")]

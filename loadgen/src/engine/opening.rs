@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use runtime::now;
 
-use super::Plan;
+use super::{Interrupt, Plan};
 use crate::protocols::{Agent, Dialer, Failed, Session};
 
 /// Connections that one worker opens at the same time.
@@ -59,12 +59,13 @@ pub(super) fn connections(
         .step_by(usize::from(workers.max(1)))
 }
 
-/// Opens them all, until `deadline`.
+/// Opens them all, until `deadline` or an interruption.
 pub(super) async fn open(
     plan: &Rc<Plan>,
     dialer: &Rc<Dialer>,
     connections: impl Iterator<Item = (usize, Purpose)> + 'static,
     deadline: Instant,
+    interrupt: &Interrupt,
 ) -> Opened {
     let opened = Rc::new(RefCell::new(Opened::default()));
     let left = Rc::new(RefCell::new(connections));
@@ -73,9 +74,9 @@ pub(super) async fn open(
     for _ in 0..AT_ONCE {
         let (plan, dialer) = (Rc::clone(plan), Rc::clone(dialer));
         let (opened, left, ends) = (Rc::clone(&opened), Rc::clone(&left), Rc::clone(&ends));
-        let at_work = at_work.clone();
+        let (at_work, interrupt) = (at_work.clone(), interrupt.clone());
         runtime::spawn(async move {
-            while !ends.get() && now() < deadline {
+            while !ends.get() && now() < deadline && !interrupt.is_requested() {
                 let next = left.borrow_mut().next();
                 let Some((number, purpose)) = next else { break };
                 let Some(agent) = agent(&plan, number) else {

@@ -77,7 +77,8 @@ async fn carry_out(
     let plan = Rc::new(Plan::clone(&order.plan));
     let dialer = Rc::new(Dialer::new(Arc::clone(&plan.target)));
     let connections = opening::connections(&plan, worker, workers);
-    let mut opened = opening::open(&plan, &dialer, connections, order.opening_ends).await;
+    let ends = order.opening_ends;
+    let mut opened = opening::open(&plan, &dialer, connections, ends, interrupt).await;
     let count = opened.requests.len() + opened.idle.len() + opened.slow.len();
     let ready = Ready {
         opened: u32::try_from(count).unwrap_or(u32::MAX),

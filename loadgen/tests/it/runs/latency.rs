@@ -13,7 +13,7 @@ use super::scripted::{Say, Server};
 use super::{run, undisturbed};
 
 /// What a machine that does other things may add to most answers, on their way.
-const NOISE: Duration = Duration::from_millis(40);
+const NOISE: Duration = Duration::from_millis(60);
 
 /// Percent of the answers to which it may add more.
 const DISTURBED: usize = 3;
@@ -68,7 +68,7 @@ fn check_distribution(what: &str, delay: impl Fn(u64) -> Duration + Send + Sync 
 fn a_fixed_delay_is_reported() {
     let run = check_distribution("fixed", |_| MILLIS(100));
     let median = run.latencies.corrected.value_at_quantile(0.5);
-    assert!((100_000_000..150_000_000).contains(&median), "{median}");
+    assert!((100_000_000..160_000_000).contains(&median), "{median}");
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn a_stall_is_in_the_corrected_figures_and_not_in_the_uncorrected_ones() {
 
     // And it is where it was: in the seconds 1 and 2, and in no other.
     let p90 = |second: usize| run.seconds[second].quantile(0.9).unwrap();
-    assert!(p90(1) > 10 * hundred_millis / 2);
-    assert!(p90(4) < hundred_millis);
+    assert!(p90(1) > 5 * hundred_millis);
+    assert!(p90(4) < p90(1) / 2);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_run_on_several_workers_is_one_run() {
     assert_eq!(run.seconds.len(), 2);
     assert_eq!(run.seconds[0].due, 200);
     let median = run.latencies.corrected.value_at_quantile(0.5);
-    assert!((100_000_000..150_000_000).contains(&median), "{median}");
+    assert!((100_000_000..160_000_000).contains(&median), "{median}");
     // 100 requests of the warm-up were sent and are in nothing.
     assert_eq!(server.log().len(), 500);
 }
