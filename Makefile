@@ -25,8 +25,8 @@ help:
 	@echo "make deny          licences, bans and sources of every dependency"
 
 demo: prepare-demo
-	$(CARGO) build --locked --package appliance --bin sallyport
-	@SALLYPORT="$$(.ci/binary dev)" KEEP="$(KEEP)" packaging/demo/demo.sh
+	$(CARGO) build --locked --package appliance --bin sallyport --package loadgen --bin sallyport-loadgen
+	@SALLYPORT="$$(.ci/binary dev)" LOADGEN="$$(.ci/binary dev sallyport-loadgen)" KEEP="$(KEEP)" packaging/demo/demo.sh
 
 test: prepare-test
 	$(CARGO) test --workspace --locked

@@ -5,10 +5,12 @@
 # fails at the first that does not show it. Stops what it started and removes the directory, unless KEEP=1.
 #
 #   SALLYPORT   the binary (`make demo` sets it)
+#   LOADGEN     the load generator's
 #   KEEP=1      leave it running at the end, and print how to connect and how to stop it
 set -euo pipefail
 
 sallyport=${SALLYPORT:?set SALLYPORT to the binary, or run make demo}
+loadgen=${LOADGEN:?set LOADGEN to the binary, or run make demo}
 keep=${KEEP:-}
 binaries=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -t/ -k5 -n | tail -n 1)
 [ -x "$binaries/postgres" ] || { echo "PostgreSQL is missing: apt install postgresql" >&2; exit 1; }
@@ -374,6 +376,19 @@ contains "$root/held" "NOTICE"
 contains "$root/held" "UPDATE 1"
 contains "$root/postgres.log" "statement: update orders set total = 0"
 
+step "What it adds to an answer, beside going directly (an unoptimised build: no figures)"
+printf '%s\n' "$password" >"$root/svc-password"
+chmod 600 "$root/svc-password"
+shown "sallyport-loadgen compare --direct ... --via sallyport=... --rate 100"
+"$loadgen" compare --rate 100 --duration 2s --warm-up 1s --rounds 2 --mode extended --database orders --quiet --lag-max 1s \
+    --statement "select count(*) from orders" \
+    --direct "127.0.0.1:$postgres_port,user=svc,password-file=$root/svc-password" \
+    --via "sallyport=127.0.0.1:$port,agents=4,group=analysts,admin-socket=$root/run/admin.sock" >"$root/compared" 2>&1 \
+    || { output "$root/compared"; fail "the load generator failed"; }
+output "$root/compared"
+contains "$root/compared" "p99"
+lacks "$root/compared" "sqlstate"
+
 step "Revoked, an agent is out at once, in the middle of a statement"
 as_agent "$token" -c "select pg_sleep(600)" >"$root/cut" 2>&1 &
 psql_pid=$!
@@ -416,7 +431,7 @@ output "$root/verified"
 
 step "Nothing secret in what was written"
 for secret in "$password" "${token##*.}"; do
-    for file in sallyport.log postgres.log session masked held asked sessions replay verified; do
+    for file in sallyport.log postgres.log session masked held asked compared sessions replay verified; do
         lacks "$root/$file" "$secret"
     done
     ! grep --recursive --quiet --fixed-strings -- "$secret" "$root/state" "$root/run" 2>/dev/null || fail "a secret is in the appliance's files"
