@@ -27,6 +27,7 @@ use crate::relay::inbound::Inbound;
 use crate::relay::{End, Relay};
 use crate::shard::Shard;
 use crate::shard::entrance::{Place, Source};
+use crate::shard::gate::Arriving;
 use crate::shard::sessions::About;
 use crate::shard::turnstile::Step;
 use crate::telemetry::metrics::Phase;
@@ -71,6 +72,8 @@ pub(crate) struct Arrival {
     socket: Stream,
     inbound: Inbound,
     place: Place,
+    /// Until its session has begun.
+    arriving: Arriving,
     arrived: Instant,
     /// For all that comes before the session.
     deadline: Instant,
@@ -92,6 +95,7 @@ pub(crate) async fn arrive(
     listener: &ListenerSettings,
     mut socket: Stream,
     mut place: Place,
+    arriving: Arriving,
 ) -> Result<Option<Arrival>, GreetError> {
     let snapshot = shard.snapshot();
     let arrived = runtime::now();
@@ -114,6 +118,7 @@ pub(crate) async fn arrive(
         socket,
         inbound,
         place,
+        arriving,
         arrived,
         deadline,
     }))
@@ -153,6 +158,8 @@ async fn enter(
         socket,
         inbound,
         place,
+        // A drain waits for it as long as this function does.
+        arriving: _arriving,
         arrived,
         deadline,
     } = arrival;

@@ -27,6 +27,7 @@ pub mod config;
 pub mod control;
 
 pub mod cli;
+pub mod service;
 pub mod telemetry;
 
 #[cfg(feature = "bench")]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use appliance::cli::{self, ProcessEnvironment};
+use appliance::service;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +19,14 @@ fn main() -> ExitCode {
         state_directory: first_path("STATE_DIRECTORY"),
         runtime_directory: first_path("RUNTIME_DIRECTORY"),
         credentials_directory: path("CREDENTIALS_DIRECTORY"),
+        service: service::Variables {
+            notify_socket: env::var_os("NOTIFY_SOCKET"),
+            watchdog_usec: env::var_os("WATCHDOG_USEC"),
+            watchdog_pid: env::var_os("WATCHDOG_PID"),
+            listen_pid: env::var_os("LISTEN_PID"),
+            listen_fds: env::var_os("LISTEN_FDS"),
+            listen_fdnames: env::var_os("LISTEN_FDNAMES"),
+        },
         variable: |name| env::var_os(name),
     };
     cli::run(env::args_os(), &environment)

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The monotonic clock: deadlines, durations, ages.
 #[must_use]
 pub fn now() -> Instant {
@@ -19,4 +21,11 @@ pub fn unix_time() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
+}
+
+/// The monotonic clock as a number, as other processes read it too (`CLOCK_MONOTONIC`).
+#[must_use]
+pub fn since_boot() -> Duration {
+    // Fails only for a time before the boot, which this clock does not show.
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }

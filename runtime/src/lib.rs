@@ -26,6 +26,7 @@ mod ring;
 mod sockets;
 
 mod listener;
+mod passed;
 mod stream;
 
 mod mailbox;
@@ -36,17 +37,21 @@ pub mod transport;
 pub mod mapped;
 
 pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
-pub use clock::{now, unix_time};
+pub use clock::{now, since_boot, unix_time};
 pub use executor::{
     RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, spawn, start_shards,
 };
-pub use listener::{ListenAddress, Listener, SocketFile, listen_socket, listen_unix};
+pub use listener::{
+    ListenAddress, Listener, Listening, SocketFile, listen_socket, listen_unix, listening,
+    settle_socket_file,
+};
 pub use mailbox::{
     MailboxClosed, Receiver, ReplyReceiver, ReplySender, Sender, TrySendError, mailbox, reply,
 };
 pub use panics::{
     Contained, PanicLocation, Panicked, contain, install_panic_hook, panics_contained,
 };
+pub use passed::take_passed;
 pub use published::{Published, Subscription};
 pub use stream::{Keepalive, PeerAddress, Stream};
 pub use timer::{DeadlinePassed, Timer, with_deadline};

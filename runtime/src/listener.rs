@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
@@ -56,6 +56,14 @@ pub struct SocketFile {
     pub mode: u32,
     /// Group of the file; `None`: whatever the directory or the process gives it.
     pub group: Option<u32>,
+}
+
+/// What a listening socket says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    pub address: ListenAddress,
+    /// Others may listen at the same address (`SO_REUSEPORT`).
+    pub is_shared: bool,
 }
 
 /// A listening socket of one shard.
@@ -121,6 +129,15 @@ impl Listener {
     /// Only when the listener itself is unusable.
     pub async fn accept(&mut self) -> io::Result<Stream> {
         poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// Takes no more connections from the kernel's queue.
+    ///
+    /// Those that were taken by then are accepted as before; after the last of them accepting fails
+    /// with `NotConnected`. The others stay in the queue, for whoever else has the socket.
+    pub fn stop(&mut self) {
+        self.pause = None;
+        self.socket.stop();
     }
 
     /// As [`accept`](Self::accept).
@@ -207,12 +224,44 @@ pub fn listen_unix(path: &Path, file: SocketFile) -> io::Result<OwnedFd> {
     remove_stale(path, &name)?;
     socket.bind(&name)?;
     // A socket that does not listen yet refuses everybody.
+    settle_socket_file(path, file)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives the file of a Unix socket its group and permissions.
+///
+/// # Errors
+/// What the kernel says; `PermissionDenied` for a group that this process is not in.
+pub fn settle_socket_file(path: &Path, file: SocketFile) -> io::Result<()> {
     if file.group.is_some() {
         std::os::unix::fs::lchown(path, None, file.group)?;
     }
-    std::fs::set_permissions(path, Permissions::from_mode(file.mode))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    std::fs::set_permissions(path, Permissions::from_mode(file.mode))
+}
+
+/// Where a stream socket listens, of a descriptor that came from elsewhere.
+///
+/// # Errors
+/// `InvalidInput` when it is none, when it does not listen, or when its address is no
+/// [`ListenAddress`]; and what the kernel says.
+pub fn listening(fd: BorrowedFd<'_>) -> io::Result<Listening> {
+    let socket = SockRef::from(&fd);
+    if socket.r#type()? != Type::STREAM || !rustix::net::sockopt::socket_acceptconn(fd)? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let local = socket.local_addr()?;
+    if let Some(address) = local.as_socket() {
+        return Ok(Listening {
+            address: ListenAddress::Tcp(address),
+            is_shared: socket.reuse_port()?,
+        });
+    }
+    let path = local.as_pathname().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(Listening {
+        address: ListenAddress::Unix(path.to_owned()),
+        is_shared: false,
+    })
 }
 
 fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {

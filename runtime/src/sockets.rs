@@ -76,6 +76,8 @@ struct State {
     /// Waiting for room to send.
     room: Cell<Progress>,
     writer: RefCell<Option<Waker>>,
+    /// Nothing more is to arrive than has arrived.
+    is_stopped: Cell<bool>,
     /// Nobody will read any more: what arrives is dropped.
     is_dropped: Cell<bool>,
 }
@@ -126,6 +128,7 @@ impl Socket {
                 reader: RefCell::new(None),
                 room: Cell::new(Progress::Resting),
                 writer: RefCell::new(None),
+                is_stopped: Cell::new(false),
                 is_dropped: Cell::new(false),
             });
             let key = sockets.known.borrow_mut().insert(Rc::clone(&state));
@@ -153,11 +156,28 @@ impl Socket {
             return Poll::Ready(Err(end));
         }
         if state.arrival.get() == Progress::Resting {
+            if state.is_stopped.get() {
+                return Poll::Ready(Err(End::Closed));
+            }
             self.start(state.source);
             state.arrival.set(Progress::Running);
         }
         keep_waker(&state.reader, cx);
         Poll::Pending
+    }
+
+    /// Lets nothing more arrive. What the kernel has handed over by then is still there to be taken,
+    /// and the end comes after it.
+    pub(crate) fn stop(&self) {
+        self.state.is_stopped.set(true);
+        if self.state.arrival.get() == Progress::Running {
+            self.state.arrival.set(Progress::Ending);
+            let token = Token {
+                operation: self.state.source,
+                key: self.key,
+            };
+            with_ring(|ring| ring.cancel(token));
+        }
     }
 
     /// Begins to wait for room to send, unless that has begun; the waker is called once there may
@@ -262,6 +282,8 @@ impl State {
                 self.arrived.borrow_mut().push_back(Arrived::Connection(fd));
             }
             Outcome::Ended | Outcome::Ready => self.end.set(Some(End::Closed)),
+            // The reader may be waiting for just this.
+            Outcome::Failed(Errno::CANCELED) if self.is_stopped.get() => {}
             // Neither says anything of the connection. A reader that waits is still waiting.
             Outcome::Failed(Errno::CANCELED) => return self.starts_again(),
             Outcome::Failed(Errno::NOBUFS) if matches!(operation, Operation::Receive) => {

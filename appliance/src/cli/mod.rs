@@ -34,6 +34,7 @@ use crate::config::{self, Environment, Problem};
 use crate::control::{
     AdminClient, AdminError, ExportError, NotATarget, RecordingsError, time_named,
 };
+use crate::service;
 use crate::telemetry::chain;
 
 const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
@@ -55,6 +56,8 @@ pub struct ProcessEnvironment {
     pub runtime_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`, from systemd.
     pub credentials_directory: Option<PathBuf>,
+    /// Of systemd's protocol for services.
+    pub service: service::Variables,
     /// Looks up any other, for `env:` secrets.
     pub variable: fn(&str) -> Option<OsString>,
 }
@@ -190,7 +193,7 @@ pub fn run(
     };
     let environment = environment(arguments.places, process);
     let outcome = match arguments.command {
-        Command::Serve(serve) => serve.run(environment),
+        Command::Serve(serve) => serve.run(environment, &process.service),
         Command::Check(check) => check.run(environment),
         Command::Explain(explain) => explain.run(&environment),
         Command::Policy(command) => command.run(&environment),

@@ -16,12 +16,13 @@ use crate::budgets::Ledger;
 use crate::config::{self, ConsoleListener, Environment, Writing};
 use crate::control::{
     self, AdminSocket, DATABASE, Database, ExportThread, FromShards, HttpListener, NextStep, Plane,
-    Revocations, Service, TokenClients,
+    Revocations, Service, Supervision, TokenClients,
 };
 use crate::identity::remote::QUESTIONS_MAX;
 use crate::identity::{KeyRefresh, RemoteKeys};
 use crate::recorder::JournalThread;
 use crate::revocation::RevocationStore;
+use crate::service::{self, Notifier, NotifyError, PassedSockets};
 use crate::shard::{self, Environment as Shared, mailbox::Seats};
 use crate::telemetry;
 
@@ -54,7 +55,9 @@ pub(super) enum ServeError {
     #[error("the trail cannot be written")]
     Trail(#[from] TrailError),
     #[error(transparent)]
-    Bind(#[from] shard::mailbox::BindError),
+    Bind(#[from] shard::BindError),
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     #[error("the requests for approval of the last run cannot be ended")]
     Approvals(#[from] approvals::StoreError),
     #[error("the control thread cannot be started")]
@@ -76,16 +79,38 @@ pub(super) enum ServeError {
 }
 
 impl Serve {
-    pub(super) fn run(self, environment: Environment) -> Result<(), Failure> {
-        let loaded = config::load(&environment, Writing::Create, 1)?;
+    pub(super) fn run(
+        self,
+        environment: Environment,
+        service: &service::Variables,
+    ) -> Result<(), Failure> {
+        let passed = service.take_sockets();
+        let notifier = Notifier::connect(service.notify_socket.as_deref());
+        let notifier = notifier.map_err(ServeError::from)?;
+        let loaded = config::load(&environment, Writing::Create, 1).inspect_err(|problems| {
+            let first = problems.first().map(ToString::to_string);
+            let first = first.unwrap_or_default();
+            notifier.status(&format!("the configuration is wrong: {first}"));
+        })?;
         for warning in &loaded.warnings {
             warn(&warning.to_string());
         }
-        Ok(serve(environment, loaded)?)
+        let supervision = Supervision {
+            notifier: notifier.clone(),
+            watchdog: service.watchdog(),
+        };
+        let served = serve(environment, loaded, passed, supervision);
+        served.inspect_err(|error| notifier.status(&telemetry::chain(error)))?;
+        Ok(())
     }
 }
 
-fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeError> {
+fn serve(
+    environment: Environment,
+    loaded: config::Loaded,
+    passed: PassedSockets,
+    supervision: Supervision,
+) -> Result<(), ServeError> {
     let config::Loaded {
         snapshot,
         startup,
@@ -160,7 +185,8 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         Some(shards) => shards.get(),
         None => runtime::allowed_cpus().map_err(ServeError::Affinity)?.len(),
     };
-    let (seats, directory) = Seats::prepare(shards, &startup.listeners)?;
+    let notifier = supervision.notifier.clone();
+    let (seats, directory) = Seats::prepare(shards, &startup.listeners, passed, &notifier)?;
     let listeners: Vec<String> = seats.addresses().iter().map(ToString::to_string).collect();
     let next_step = control::next_step_of(&snapshot, &startup.recording);
     let published = Published::new(Arc::new(snapshot));
@@ -190,12 +216,13 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
         holds,
         archivist: archivist.handle().clone(),
         heads: Some(heads),
+        supervision,
     };
     let asked = FromShards {
         approvals: (desk, inbox),
         keys: key_questions,
     };
-    let control = control::start(plane, asked).map_err(ServeError::Control)?;
+    let mut control = control::start(plane, asked).map_err(ServeError::Control)?;
 
     let exporting = ExportThread::start(&startup.export, &startup.recording, journal.handle());
     let _exporting = exporting.map_err(ServeError::Export)?;
@@ -218,7 +245,9 @@ fn serve(environment: Environment, loaded: config::Loaded) -> Result<(), ServeEr
             console_address.as_deref(),
             metrics_address.as_deref(),
             next_step.as_ref(),
-        )
+        )?;
+        control.shards_started();
+        Ok(())
     });
     control.stop();
     // What ended is on record even where the trail is not writable any more.

@@ -28,6 +28,7 @@ mod roles;
 mod server;
 mod site;
 mod socket;
+mod supervision;
 mod trail;
 mod webhooks;
 
@@ -60,4 +61,5 @@ pub(crate) use recordings::{session_id as find_session, time_named};
 pub use revocations::{Revocations, RevocationsWanted};
 pub use roles::{Role, RoleSet, Roles};
 pub use socket::{AdminSocket, AdminSocketError};
+pub use supervision::Supervision;
 pub use webhooks::{Heads, heads};

@@ -11,7 +11,7 @@ use crate::recorder::JournalHandle;
 use crate::revocation::RevocationSet;
 use crate::shard::LiveSession;
 use crate::shard::mailbox::{Directory, ToShard};
-use crate::telemetry::metrics::{JournalObservation, Observation};
+use crate::telemetry::metrics::{JournalObservation, Observation, ShardObservation};
 
 /// How long a shard may take to say how it is. It answers between two turns, in microseconds; one
 /// that does not is stuck, and whoever asks wants to know that and not to wait.
@@ -43,7 +43,7 @@ pub(super) enum NotReady {
 impl Observer {
     /// What there is to be seen. Takes as long as the slowest shard, and [`ANSWER_DEADLINE`] at most.
     pub(super) async fn observe(&self) -> Observation {
-        let shards = self.ask(|reply| ToShard::Observe { reply }).await;
+        let shards = self.shards().await;
         let keys = self.keys.load();
         let refused = keys.sources.iter().filter(|known| known.keys.is_none());
         let now = runtime::unix_time().as_secs();
@@ -67,6 +67,11 @@ impl Observer {
             issuers_refused: wide(refused.count()),
             issuer_keys_age: ages.max().unwrap_or_default(),
         }
+    }
+
+    /// What each shard says of itself; `None` for one that did not answer in time.
+    pub(super) async fn shards(&self) -> Vec<Option<ShardObservation>> {
+        self.ask(|reply| ToShard::Observe { reply }).await
     }
 
     /// The live sessions of each shard; `None` for one that did not answer in time.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use runtime::{Published, Receiver};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::{Asked, IssuerStatus, NoToken, ReloadReport, Shared, Status, TokenAsker};
 use super::clients::TokenClients;
@@ -22,6 +22,7 @@ use super::rates::Rates;
 use super::revocations::Revocations;
 use super::server::Closing;
 use super::socket::AdminSocket;
+use super::supervision::{LastReload, Supervision};
 use super::webhooks::{self, Heads};
 use super::{api, probes, server, site, trail};
 use crate::approvals::{Broker, Desk, Inbox, Panel};
@@ -47,6 +48,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long answers that are on their way at the end may take.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What may follow the drain: goodbyes of sessions that were cut, the journal's last commit and the
+/// archivist's last packs. The service manager waits for that much longer.
+const STOPPED_AFTER_DRAIN: Duration = Duration::from_secs(30);
 
 /// What the control plane starts with.
 pub struct Plane {
@@ -80,6 +85,7 @@ pub struct Plane {
     pub archivist: ArchivistHandle,
     /// For the webhooks; taken once.
     pub heads: Option<Heads>,
+    pub supervision: Supervision,
 }
 
 impl Plane {
@@ -109,11 +115,20 @@ pub struct FromShards {
 
 /// The running control thread.
 pub struct ControlThread {
+    started: Option<oneshot::Sender<()>>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl ControlThread {
+    /// The shards were started: once they answer, the service manager hears that it is ready.
+    pub fn shards_started(&mut self) {
+        if let Some(started) = self.started.take() {
+            // Nobody hears it where no service manager is to be told.
+            let _ = started.send(());
+        }
+    }
+
     /// Ends it, and takes the admin socket away.
     pub fn stop(self) {
         // Fails when the thread has ended already.
@@ -143,13 +158,25 @@ pub fn start(plane: Plane, asked: FromShards) -> io::Result<ControlThread> {
         plane.startup.state.clone(),
         &plane.snapshot.load().authenticators,
     );
+    let (started, starting) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
+    let span = Span { starting, stopped };
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
-            runtime.block_on(serve(plane, asked, listener, keeper, signals, stopped));
+            runtime.block_on(serve(plane, asked, listener, keeper, signals, span));
         })?;
-    Ok(ControlThread { stop, thread })
+    Ok(ControlThread {
+        started: Some(started),
+        stop,
+        thread,
+    })
+}
+
+/// When the shards run, and when the control plane ends.
+struct Span {
+    starting: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<()>,
 }
 
 /// Forgets revocations that are over.
@@ -181,7 +208,7 @@ async fn serve(
     listener: UnixListener,
     keeper: Keeper,
     signals: Signals,
-    stopped: oneshot::Receiver<()>,
+    span: Span,
 ) {
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
     let (close, closing) = Closing::new();
@@ -221,6 +248,10 @@ async fn serve(
         clients: Arc::clone(&plane.clients),
         rates: Arc::new(Rates::new()),
     };
+    let (last_reload, reloaded) = watch::channel(None);
+    let supervision = plane.supervision.clone();
+    let (observer, recording) = (shared.observer.clone(), Arc::clone(&shared.recording));
+    tokio::spawn(supervision.attend(observer, recording, span.starting, reloaded));
     tokio::spawn(console::attend(shared.clone()));
     tokio::spawn(webhooks::attend(
         broker.follow(),
@@ -246,9 +277,9 @@ async fn serve(
     tokio::spawn(sweep(Arc::clone(&plane.revocations)));
     tokio::spawn(keeper.run(plane.snapshot.clone(), asked.keys));
     tokio::select! {
-        () = Running::new(plane, broker).run(questions, signals) => {}
+        () = Running::new(plane, broker, last_reload).run(questions, signals) => {}
         // An error says that nobody is left to stop it: the process ends.
-        _ = stopped => {}
+        _ = span.stopped => {}
     }
     // Nobody hears it when there is no connection.
     let _ = close.send(true);
@@ -275,15 +306,17 @@ impl Signals {
 struct Running {
     plane: Plane,
     approvals: Broker,
+    last_reload: watch::Sender<LastReload>,
     started: u64,
     draining: bool,
 }
 
 impl Running {
-    fn new(plane: Plane, approvals: Broker) -> Self {
+    fn new(plane: Plane, approvals: Broker, last_reload: watch::Sender<LastReload>) -> Self {
         Self {
             plane,
             approvals,
+            last_reload,
             started: runtime::unix_time().as_secs(),
             draining: false,
         }
@@ -375,8 +408,24 @@ impl Running {
         })
     }
 
-    /// Reads the configuration again, and publishes it if all of it is right.
+    /// Reloads, and has the service manager know.
     async fn reload(&mut self, by: Actor) -> Result<ReloadReport, Vec<String>> {
+        self.plane.supervision.notifier.reloading();
+        let reloaded = self.reload_by(by).await;
+        let refused = reloaded.as_ref().err().map(|problems| {
+            let first = problems.first().cloned().unwrap_or_default();
+            match problems.len() {
+                0 | 1 => first,
+                count => format!("{first} ({count} problems)"),
+            }
+        });
+        // Also where nothing has changed: it says that the reload is over.
+        self.last_reload.send_replace(refused);
+        reloaded
+    }
+
+    /// Reads the configuration again, and publishes it if all of it is right.
+    async fn reload_by(&mut self, by: Actor) -> Result<ReloadReport, Vec<String>> {
         let environment = self.plane.environment.clone();
         let startup = self.plane.startup.clone();
         let generation = self.plane.snapshot.load().generation + 1;
@@ -419,6 +468,8 @@ impl Running {
             seconds = wait.as_secs(),
             "stopping; running statements may end"
         );
+        let notifier = &self.plane.supervision.notifier;
+        notifier.stopping(wait + STOPPED_AFTER_DRAIN, "stopping");
         let deadline = runtime::now() + wait;
         for _ in 0..TELL_ATTEMPTS {
             if self.plane.directory.drain(deadline) == 0 {

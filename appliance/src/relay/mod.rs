@@ -66,6 +66,8 @@ pub(crate) struct Relay {
     windows: Option<Timer>,
     overtime: Overtime,
     hold: Hold,
+    /// While it drains: when being at rest ends it.
+    rest: Option<Timer>,
     /// Since when something waits to be answered.
     asked_at: Option<Instant>,
     configuration: Subscription<Snapshot>,
@@ -189,6 +191,7 @@ impl Relay {
             windows,
             overtime: Overtime::default(),
             hold: Hold::default(),
+            rest: None,
             asked_at: None,
             configuration: shard.published().subscribe(),
             turnstile: Rc::clone(shard.turnstile()),
@@ -265,10 +268,7 @@ impl Relay {
             match self.turn(shard, context) {
                 Err(end) => return Poll::Ready(end),
                 Ok(true) => {}
-                // What waits for people is not running, and nobody knows for how long it would.
-                Ok(false)
-                    if draining && (self.flow.exchange().at_rest() || self.hold.is_pending()) =>
-                {
+                Ok(false) if draining && self.poll_rest(context).is_ready() => {
                     return Poll::Ready(End::Drained);
                 }
                 Ok(false) => return self.poll_silence(context),
@@ -359,6 +359,21 @@ impl Relay {
             return Err(End::AgentUnreachable(error));
         }
         Ok(ended.is_some())
+    }
+
+    /// Whether a drain may end it: no statement runs, no transaction is open, and the client has had
+    /// the time to say why it came.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // What waits for people is not running, and nobody knows for how long it would.
+        if self.hold.is_pending() {
+            return Poll::Ready(());
+        }
+        if !self.flow.exchange().at_rest() {
+            return Poll::Pending;
+        }
+        let from = self.registration.session.may_rest_from();
+        let timer = self.rest.get_or_insert_with(|| Timer::at(from));
+        timer.poll_expired(context)
     }
 
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<End> {

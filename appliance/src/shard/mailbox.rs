@@ -1,19 +1,16 @@
 //! What reaches a shard from outside: seats are made before the shards, so everybody has an address.
 
-use std::fs;
-use std::io;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use runtime::{ListenAddress, Receiver, ReplyReceiver, ReplySender, Sender, ShardId, TrySendError};
 
+use super::listening::{self, BindError, SocketFiles};
 use crate::config::ListenerSettings;
 use crate::recorder::SessionId;
+use crate::service::{Notifier, PassedSockets};
 use crate::shard::LiveSession;
 use crate::telemetry::metrics::ShardObservation;
 use crate::upstream::{AccountCheck, TargetSettings};
@@ -23,13 +20,6 @@ use crate::upstream::{AccountCheck, TargetSettings};
 /// Count. They are rare (cancels, a drain); a shard that is this far behind is stuck, and whoever
 /// sends is told so: a cancel is lost as a lost packet would be, a drain is sent again.
 const MAILBOX_BOUND: usize = 1024;
-
-/// How long an address may still be in use at the start.
-///
-/// The kernel takes the rings of a killed process apart after the process, and the sockets in them:
-/// for some milliseconds its listeners still accept. A restart must not fail for that.
-const PREDECESSOR_WITHIN: Duration = Duration::from_secs(1);
-const PREDECESSOR_PAUSE: Duration = Duration::from_millis(20);
 
 /// A message to one shard.
 pub enum ToShard {
@@ -83,75 +73,27 @@ pub struct Seats {
     _files: SocketFiles,
 }
 
-/// The files of our Unix sockets, which go with it.
-#[derive(Default)]
-struct SocketFiles(Vec<SocketFile>);
-
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode: a successor may have put its own there.
-    identity: (u64, u64),
-}
-
-/// A listener that could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    pub address: ListenAddress,
-    pub source: io::Error,
-}
-
 /// A shard is gone, or too far behind to be told anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a shard does not take messages; the session may be on it")]
 pub struct ShardNotTold;
 
 impl Seats {
-    /// Binds every listener once per shard, and makes the mailboxes.
+    /// Has every listener for every shard, and makes the mailboxes.
     ///
     /// # Errors
     /// `BindError` for the first address that can not be had.
     pub fn prepare(
         count: usize,
         listeners: &[ListenerSettings],
+        passed: PassedSockets,
+        notifier: &Notifier,
     ) -> Result<(Self, Directory), BindError> {
-        for listener in listeners {
-            expect_free(&listener.address).map_err(|source| BindError {
-                address: listener.address.clone(),
-                source,
-            })?;
-        }
-        let mut files = SocketFiles::default();
-        let mut addresses = Vec::new();
-        let mut sockets: Vec<Vec<(OwnedFd, ListenerSettings)>> =
-            (0..count).map(|_| Vec::new()).collect();
-        for listener in listeners {
-            let fail = |source| BindError {
-                address: listener.address.clone(),
-                source,
-            };
-            let (bound, first) = bind(listener).map_err(fail)?;
-            if let ListenAddress::Unix(path) = &bound {
-                files.0.push(SocketFile::at(path).map_err(fail)?);
-            }
-            let Some((first_shard, other_shards)) = sockets.split_first_mut() else {
-                break;
-            };
-            for shard in other_shards {
-                let socket = match &bound {
-                    // The kernel spreads connections over sockets of one port ...
-                    ListenAddress::Tcp(_) => runtime::listen_socket(&bound),
-                    // ... and a Unix socket is one, which all of them accept from.
-                    ListenAddress::Unix(_) => first.try_clone(),
-                };
-                shard.push((socket.map_err(fail)?, listener.clone()));
-            }
-            first_shard.push((first, listener.clone()));
-            addresses.push(bound);
-        }
+        let listening = listening::open(count, listeners, passed, notifier)?;
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| runtime::mailbox(MAILBOX_BOUND)).unzip();
-        let seats = sockets
+        let seats = listening
+            .sockets
             .into_iter()
             .zip(receivers)
             .map(|(listeners, mailbox)| Some(Seat { listeners, mailbox }))
@@ -159,8 +101,8 @@ impl Seats {
         Ok((
             Self {
                 seats: Mutex::new(seats),
-                addresses,
-                _files: files,
+                addresses: listening.addresses,
+                _files: listening.files,
             },
             Directory {
                 shards: senders,
@@ -222,64 +164,5 @@ impl Directory {
         let told =
             |mailbox: &Sender<ToShard>| mailbox.try_send(ToShard::Drain { deadline }).is_ok();
         self.shards.iter().filter(|mailbox| !told(mailbox)).count()
-    }
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            identity: identity(path)?,
-        })
-    }
-}
-
-impl Drop for SocketFiles {
-    fn drop(&mut self) {
-        for file in &self.0 {
-            let is_ours = identity(&file.path).is_ok_and(|found| found == file.identity);
-            if is_ours && let Err(error) = fs::remove_file(&file.path) {
-                tracing::warn!(path = %file.path.display(), %error, "a socket's file stays");
-            }
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Finds a port taken that the kernel would let us share: `SO_REUSEPORT` is for our shards, and
-/// another process of the same user that set it too would get a part of our connections.
-///
-/// Before anything of ours is bound, so that what is found is somebody else's.
-fn expect_free(address: &ListenAddress) -> io::Result<()> {
-    let ListenAddress::Tcp(address) = address else {
-        return Ok(());
-    };
-    let deadline = runtime::now() + PREDECESSOR_WITHIN;
-    loop {
-        match TcpListener::bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && runtime::now() < deadline => {
-                std::thread::park_timeout(PREDECESSOR_PAUSE);
-            }
-            bound => return bound.map(drop),
-        }
-    }
-}
-
-/// A listening socket, and where it listens once the kernel has chosen a port.
-fn bind(listener: &ListenerSettings) -> io::Result<(ListenAddress, OwnedFd)> {
-    let address = &listener.address;
-    match address {
-        ListenAddress::Unix(path) => {
-            let socket = runtime::listen_unix(path, listener.file)?;
-            Ok((address.clone(), socket))
-        }
-        ListenAddress::Tcp(_) => {
-            let socket = TcpListener::from(runtime::listen_socket(address)?);
-            Ok((ListenAddress::Tcp(socket.local_addr()?), socket.into()))
-        }
     }
 }

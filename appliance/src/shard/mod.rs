@@ -5,10 +5,12 @@
 
 pub(crate) mod entrance;
 pub(crate) mod gate;
+mod listening;
 pub mod mailbox;
 pub(crate) mod sessions;
 pub(crate) mod turnstile;
 
+pub use listening::BindError;
 pub use sessions::{LiveSession, LiveState};
 
 use std::cell::Cell;
@@ -37,13 +39,17 @@ use crate::telemetry::metrics::{PoolObservation, ShardMetrics, ShardObservation}
 use crate::upstream::{self, CancelHandle, Pools, ShardPart};
 
 use entrance::Entrance;
-use gate::Gate;
+use gate::{Arrivals, Arriving, Gate};
 use mailbox::{Directory, Seat, Seats, ToShard};
 use sessions::{About, Registration, Session, Sessions, Signal};
 use turnstile::Turnstile;
 
 /// How long sessions get to say goodbye after they were cut at the drain deadline.
 const LAST_WORDS: Duration = Duration::from_secs(6);
+
+/// How long logins that had begun before a drain get to come to an end. A client that means it takes
+/// milliseconds; a stranger that says nothing must not hold up a restart.
+const LAST_LOGINS: Duration = Duration::from_secs(3);
 
 /// How often broken-off logins get a line in the log.
 const FAILURES_EVERY: Duration = Duration::from_secs(10);
@@ -61,6 +67,7 @@ pub(crate) struct Shard {
     classifier: Rc<Classifier>,
     sessions: Rc<Sessions>,
     entrance: Rc<Entrance>,
+    arrivals: Rc<Arrivals>,
     turnstile: Rc<Turnstile>,
     ledger: Arc<Ledger>,
     metrics: Rc<ShardMetrics>,
@@ -122,6 +129,7 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         classifier: Classifier::new(),
         sessions: Rc::new(Sessions::default()),
         entrance: Entrance::new(),
+        arrivals: Rc::default(),
         turnstile: Turnstile::attended(),
         ledger: environment.ledger,
         metrics: Rc::default(),
@@ -138,7 +146,12 @@ pub async fn run(id: ShardId, environment: Environment) -> Result<(), ShardError
         let listener = Listener::from_fd(socket).map_err(ShardError::Listener)?;
         let shard = Rc::clone(&shard);
         let gate = Rc::clone(&gate);
-        runtime::spawn(async move { accept(&shard, listener, &settings, &gate).await });
+        runtime::spawn(async move {
+            // It may let somebody in while the gate closes.
+            let accepting = shard.arrivals.begin();
+            accept(&shard, listener, &settings, &gate).await;
+            drop(accepting);
+        });
     }
     let deadline = loop {
         match mailbox.recv().await {
@@ -266,8 +279,10 @@ async fn accept(
         drop(socket.set_keepalive(&limits.keepalive));
         let shard = Rc::clone(shard);
         let settings = Rc::clone(settings);
+        let arriving = shard.begin_arrival();
         runtime::spawn(async move {
-            let arrival = match connection::arrive(&shard, &settings, socket, place).await {
+            let arrival = match connection::arrive(&shard, &settings, socket, place, arriving).await
+            {
                 Ok(Some(arrival)) => arrival,
                 Ok(None) => return,
                 Err(error) => {
@@ -329,6 +344,11 @@ impl Shard {
 
     pub(crate) fn tokens(&self) -> &TokenCache {
         &self.tokens
+    }
+
+    /// One more connection is on the way to its session.
+    pub(crate) fn begin_arrival(&self) -> Arriving {
+        self.arrivals.begin()
     }
 
     pub(crate) fn turnstile(&self) -> &Rc<Turnstile> {
@@ -504,7 +524,10 @@ impl Shard {
     }
 
     async fn drain(&self, deadline: Instant) {
-        self.sessions.signal_all(Signal::Drain);
+        self.sessions.drain();
+        let logins = deadline.min(runtime::now() + LAST_LOGINS);
+        // Who does not log in by then is ended with the process.
+        let _ = self.arrivals.settled(logins).await;
         if self.sessions.emptied(deadline).await.is_err() {
             self.sessions.signal_all(Signal::Cut);
             // Whoever does not leave now is ended with the process.

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codecs::postgres::auth::same_secret;
 use policy::Principal;
@@ -25,6 +25,12 @@ use crate::upstream::CancelHandle;
 /// It costs a secret of protocol 3.0, which has four bytes, the logarithm of that number in bits.
 const SHARD_BYTES: usize = 4;
 
+/// How long a session is left alone by a drain after its login.
+///
+/// 500 ms: a client that connects to ask one thing asks within a round trip or two. Whoever keeps
+/// connections open is older, and goes at once.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+
 /// Where a session is kept: two targets may have processes of the same number.
 type Place = (u32, u64);
 
@@ -33,6 +39,8 @@ type Place = (u32, u64);
 pub(crate) struct Sessions {
     alive: RefCell<BTreeMap<Place, Rc<Session>>>,
     registered: Cell<u64>,
+    /// Also for sessions that begin from here on.
+    draining: Cell<bool>,
     /// Woken when the last session leaves.
     emptied: RefCell<Option<Waker>>,
 }
@@ -49,6 +57,7 @@ pub(crate) struct Session {
     /// `None`: the target knows no cancel.
     cancel: Option<CancelHandle>,
     signal: Cell<Option<Signal>>,
+    began: Instant,
     waker: RefCell<Option<Waker>>,
     /// Set while a statement is running upstream; a cancel outside of it does nothing.
     running: Cell<bool>,
@@ -143,7 +152,8 @@ impl Sessions {
             commands: Cell::new(0),
             revocation: RefCell::new(None),
             cancel,
-            signal: Cell::new(None),
+            signal: Cell::new(self.draining.get().then_some(Signal::Drain)),
+            began: runtime::now(),
             waker: RefCell::new(None),
             running: Cell::new(false),
             held: Cell::new(false),
@@ -175,6 +185,12 @@ impl Sessions {
         for session in sessions {
             session.signal(signal);
         }
+    }
+
+    /// Has every session end at its next rest, those that begin from here on too.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.signal_all(Signal::Drain);
     }
 
     /// Signals the session of that id, if it is here.
@@ -284,6 +300,11 @@ impl Session {
             *waker = Some(context.waker().clone());
         }
         self.signal.get().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// When a drain may end it for being at rest.
+    pub(crate) fn may_rest_from(&self) -> Instant {
+        self.began + FIRST_WORDS
     }
 
     /// What cut it off; `None` while nothing has.

@@ -106,19 +106,25 @@ struct Process {
 
 impl Appliance {
     pub fn start(setup: &Setup<'_>) -> Self {
+        let mut appliance = Self::laid_out(setup);
+        appliance.resume();
+        appliance
+    }
+
+    /// Ready to be started, by [`resume`](Self::resume) or [`resume_as`](Self::resume_as).
+    pub fn laid_out(setup: &Setup<'_>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("sallyport-it.")
             .tempdir()
             .unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut appliance = Self {
+        let appliance = Self {
             directory,
             address,
             wrapper: setup.wrapper.clone(),
             process: None,
         };
         appliance.lay_out(setup);
-        appliance.resume();
         appliance
     }
 
@@ -253,15 +259,22 @@ impl Appliance {
 
     /// Starts it again in the same directory, on the same port.
     pub fn resume(&mut self) {
+        self.resume_as(|_| {});
+    }
+
+    /// The same, with an environment or descriptors of its own.
+    pub fn resume_as(&mut self, prepare: impl FnOnce(&mut Command)) {
         assert!(self.process.is_none());
-        let mut words = self.wrapper.clone();
-        words.push(BINARY.to_owned());
-        let mut command = Command::new(words.remove(0));
+        // The kernel ends it with the thread that starts it.
+        let mut command = Command::new("setpriv");
         command
-            .args(words)
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(&self.wrapper)
+            .arg(BINARY)
             .arg("--config")
             .arg(self.configuration_path())
             .arg("serve");
+        prepare(&mut command);
         let process = Process::spawn(command, &self.directory().join("log"));
         process.wait_for_log(READY);
         self.process = Some(process);
@@ -357,13 +370,8 @@ impl Drop for Appliance {
 impl Process {
     /// Started on the thread that follows its log: the kernel ends it when that thread ends, so
     /// that a killed test leaves nothing behind.
-    fn spawn(command: Command, log: &Path) -> Self {
-        let mut guarded = Command::new("setpriv");
-        guarded
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(command.get_program());
-        guarded.args(command.get_args());
-        guarded
+    fn spawn(mut command: Command, log: &Path) -> Self {
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -375,7 +383,9 @@ impl Process {
         let (child_sender, child) = mpsc::channel();
         let (line_sender, log_lines) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut child = guarded.spawn().unwrap();
+            let mut child = command.spawn().unwrap();
+            // With the descriptors that it passed on.
+            drop(command);
             let stderr = child.stderr.take().unwrap();
             child_sender.send(child).unwrap();
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runtime::{ListenAddress, Listener, ShardsConfig, Stream, listen_socket, now, with_deadline};
@@ -188,6 +189,59 @@ fn shards_share_a_unix_socket_by_duplicates() {
         assert_eq!(text, "served");
     }
     shards.join().unwrap();
+}
+
+/// As at a restart: what was taken from the queue is served, and what comes later stays in it.
+#[test]
+fn a_stopped_listener_gives_what_it_has_taken_and_takes_no_more() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let for_shard = Arc::new(socket.try_clone().unwrap());
+    let (stopped, mut said) = runtime::mailbox(1);
+    let (go_on, gone_on) = runtime::mailbox::<()>(1);
+    let gone_on = Arc::new(Mutex::new(Some(gone_on)));
+    let before: Vec<TcpStream> = (0..3)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    let shards = runtime::start_shards(
+        ShardsConfig {
+            count: NonZeroUsize::new(1),
+        },
+        move |_| {
+            let socket = for_shard.try_clone().unwrap().into();
+            let stopped = stopped.clone();
+            let mut gone_on = gone_on.lock().unwrap().take().unwrap();
+            async move {
+                let mut listener = Listener::from_fd(socket).unwrap();
+                // By the time that the first is accepted the kernel has handed over all of them.
+                let mut accepted = vec![listener.accept().await.unwrap()];
+                listener.stop();
+                stopped.try_send(()).unwrap();
+                gone_on.recv().await.unwrap();
+                while let Ok(stream) = listener.accept().await {
+                    accepted.push(stream);
+                }
+                drop(listener);
+                for stream in &mut accepted {
+                    stream.append(b"served");
+                    stream.flush(soon()).await.unwrap();
+                }
+            }
+        },
+    )
+    .unwrap();
+    crate::mailbox::block_on(said.recv()).unwrap();
+    let _late = TcpStream::connect(address).unwrap();
+    go_on.try_send(()).unwrap();
+    shards.join().unwrap();
+    for mut stream in before {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "served");
+    }
+    // Nobody has taken it: it is the first in the queue of who else has the socket.
+    socket.set_nonblocking(true).unwrap();
+    socket.accept().unwrap();
 }
 
 #[test]
