@@ -162,7 +162,7 @@ fn shards_share_a_port() {
 fn shards_share_a_unix_socket_by_duplicates() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let socket = std::sync::Arc::new(listen_socket(&ListenAddress::Unix(path.clone())).unwrap());
+    let socket = Arc::new(listen_socket(&ListenAddress::Unix(path.clone())).unwrap());
     let shards = runtime::start_shards(
         ShardsConfig {
             count: NonZeroUsize::new(2),
