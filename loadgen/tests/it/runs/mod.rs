@@ -1,6 +1,7 @@
 //! Runs of the engine against a server whose every answer is scripted.
 
 mod accounting;
+mod command;
 mod latency;
 pub(crate) mod scripted;
 mod starved;
