@@ -388,6 +388,14 @@ impl std::fmt::Display for Asked {
     }
 }
 
+impl Scenario {
+    /// Of every purpose; at most [`CONNECTIONS_MAX`].
+    #[must_use]
+    pub fn all_connections(&self) -> u32 {
+        self.connections + self.idle + self.slow_readers
+    }
+}
+
 impl Requests {
     /// A request whose text differs from every other by `run` and `number`, in a comment: the
     /// database answers the same, and whoever remembers texts has not seen it.

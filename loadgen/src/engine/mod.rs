@@ -19,6 +19,7 @@
 mod company;
 mod connection;
 mod desk;
+mod files;
 mod measure;
 mod opening;
 mod usage;
@@ -37,6 +38,7 @@ use crate::protocols::{Agent, Failed, Reference, Target};
 use crate::run::{Generator, Run};
 use crate::scenario::Scenario;
 use crate::validity::{self, Facts};
+pub use files::TooFewFiles;
 use measure::{Glimpse, Measured};
 use worker::{Order, Report};
 
@@ -82,6 +84,8 @@ pub enum NoRun {
     Start(#[from] StartError),
     #[error("a plan has no agent")]
     NoAgent,
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     #[error("{path}: connection {number} of {count} could not be opened")]
     Connect {
         path: String,
@@ -173,6 +177,7 @@ impl Engine {
         if plan.agents.is_empty() {
             return Err(NoRun::NoAgent);
         }
+        files::allow(plan.scenario.all_connections(), self.orders.len())?;
         let plan = Arc::new(plan);
         let begins = self.order(&plan)?;
         self.wait_until_open(&plan)?;
@@ -208,8 +213,7 @@ impl Engine {
 
     fn wait_until_open(&self, plan: &Plan) -> Result<(), NoRun> {
         let deadline = now() + OPENING_MAX + plan.scenario.timeout + GRACE;
-        let scenario = &plan.scenario;
-        let count = scenario.connections + scenario.idle + scenario.slow_readers;
+        let count = plan.scenario.all_connections();
         let (mut opened, mut first_failure) = (0, None);
         let mut waiting = self.orders.len();
         while waiting > 0 {

@@ -107,3 +107,32 @@ fn what_is_not_refused_although_it_should_be_is_a_failure_of_the_request() {
     let failed = &report["runs"][0]["counts"]["failed"]["not refused"];
     assert!(failed.as_u64().unwrap() >= 30, "{report:#}");
 }
+
+/// Runs `run` in a shell that allows it so many open files.
+fn run_with_files(limit: &str, to: &str) -> Output {
+    let program = env!("CARGO_BIN_EXE_sallyport-loadgen");
+    let settings = "--lag-max 1h --rate 200 --duration 500ms --warm-up 0s --connections 100";
+    Command::new("sh")
+        .arg("-c")
+        .arg(format!(
+            "ulimit {limit} && exec {program} run --to {to} {settings}"
+        ))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn connections_may_be_more_than_the_soft_limit_of_files_and_not_than_the_hard_one() {
+    let (server, _) = server();
+    let output = run_with_files("-Sn 90", &server.address());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(server.connections(), 100);
+
+    let output = run_with_files("-n 90", &server.address());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let needed = "164 open files are needed and 90 allowed";
+    assert!(said.contains(needed), "{said}");
+    assert_eq!(server.connections(), 100);
+}
