@@ -92,7 +92,8 @@ fn late(facts: &Facts<'_>) -> Option<String> {
     (lag > lag_max && lag > corrected / LAG_PART).then(|| {
         format!(
             "the generator was late by {} at p99, more than {} and a tenth of the p99 that it \
-             measured, {}",
+             measured, {}: where it shares CPUs with others, `chrt -r 1` in front of the command \
+             lets it go first",
             shown(lag),
             shown(lag_max),
             shown(corrected)
