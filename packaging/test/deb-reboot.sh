@@ -14,7 +14,7 @@ step "apt-get remove: nothing runs, configuration and state stay"
 apt-get remove --quiet --yes sallyport >remove.log 2>&1 || { cat remove.log; fail "apt-get remove"; }
 [ "$(systemctl is-active sallyport)" != active ] || fail "it still runs"
 [ ! -e /usr/bin/sallyport ] || fail "the program is still there"
-for path in /etc/sallyport/sallyport.toml /etc/sallyport/policy.d/orders.toml /var/lib/sallyport/tls-certificate.pem; do
+for path in /etc/sallyport/sallyport.toml /etc/sallyport/policy.d/read-only.toml /var/lib/sallyport/tls-certificate.pem; do
     [ -e "$path" ] || fail "$path is gone"
 done
 

@@ -25,11 +25,21 @@ systemd-analyze security --no-pager sallyport.service | tail -n 1
 # In tenths: 15 is an exposure of 1.5.
 systemd-analyze security --no-pager --threshold=15 sallyport.service >/dev/null || fail "the exposure is over 1.5"
 
-step "A target with its password as a credential, a policy from the examples, a token, a session"
+step "targets add, a token, psql: the first session, with the password on standard input"
 prepare_target
-add_target /usr/share/doc/sallyport/examples/policy-read-only.toml
-is "a file made by root in targets.d" sallyport "$(stat --format %G /etc/sallyport/targets.d/orders.toml)"
+printf of-the-target | sallyport targets add orders --address 127.0.0.1:5432 --user svc --tls disable --password-stdin --allow-read analysts \
+    || fail "targets add"
 agent=$(token claude analysts)
+shows "Grace" as_agent "$agent" orders --command 'select name from customers where id = 2'
+fails_with "no rule allows" as_agent "$agent" orders --command "insert into customers values (3, 'Eve', '')"
+for path in targets.d/orders.toml policy.d/orders.toml secrets/orders-password; do
+    is "who owns $path" root:sallyport "$(stat --format %U:%G "/etc/sallyport/$path")"
+done
+is "who may read the password" 640 "$(stat --format %a /etc/sallyport/secrets/orders-password)"
+sallyport targets remove orders || fail "targets remove"
+
+step "The same with a credential of the unit, and a policy from the examples"
+add_target
 shows "Grace" as_agent "$agent" orders --command 'select name from customers where id = 2'
 
 step "Masked, blocked, recorded"

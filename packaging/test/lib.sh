@@ -81,7 +81,7 @@ create table written (id text primary key);
 SQL
 }
 
-# The password as a credential of the unit, the target, and the policy: what docs/install.md says.
+# The password as a credential of the unit, the target by its command, and the policy: what docs/install.md says.
 add_target() {
     install --directory --mode 0700 /etc/credstore
     (umask 077 && printf of-the-target >/etc/credstore/orders-password)
@@ -90,17 +90,11 @@ add_target() {
 [Service]
 LoadCredential=orders-password:/etc/credstore/orders-password
 UNIT
-    cat >/etc/sallyport/targets.d/orders.toml <<'TOML'
-[[target]]
-name     = "orders"
-protocol = "postgres"
-address  = "127.0.0.1:5432"
-database = "orders"
-user     = "svc"
-password = "credential:orders-password"
-tls      = "disable"
-TOML
-    cp "$1" /etc/sallyport/policy.d/orders.toml
+    systemctl daemon-reload
+    systemctl restart sallyport
+    sallyport targets add orders --address 127.0.0.1:5432 --user svc --tls disable --password credential:orders-password \
+        || fail "targets add"
+    cp /usr/share/doc/sallyport/examples/policy-read-only.toml /etc/sallyport/policy.d/read-only.toml
     cat >/etc/sallyport/policy.d/load.toml <<'TOML'
 [[rule]]
 name    = "load-writes"
@@ -108,8 +102,8 @@ groups  = ["load"]
 targets = ["orders"]
 allow   = { statements = ["read", "insert", "transaction", "session"] }
 TOML
-    systemctl daemon-reload
-    systemctl restart sallyport
+    sallyport check || fail "the configuration"
+    systemctl reload sallyport || fail "the reload"
 }
 
 # What load.py was told was written, and what the target has, are the same. Statements that it was not told of are

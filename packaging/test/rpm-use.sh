@@ -39,7 +39,7 @@ is "active" active "$(systemctl is-active sallyport)"
 
 step "Used: masked, blocked"
 prepare_target
-add_target /usr/share/doc/sallyport/examples/policy-read-only.toml
+add_target
 agent=$(token claude analysts)
 output=$(as_agent "$agent" orders --command 'select * from customers')
 grep --quiet Ada <<<"$output" || fail "no row: $output"

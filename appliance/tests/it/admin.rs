@@ -546,6 +546,29 @@ fn check_says_whether_serve_would_start_and_writes_nothing() {
 }
 
 #[test]
+fn check_by_a_person_finds_mistakes_also_where_only_the_unit_has_the_credentials() {
+    let place = Place::new();
+    let target = "[[target]]\nname = 'billing'\nprotocol = 'postgres'\naddress = 'db:5432'\n\
+                  database = 'billing'\nuser = 'svc'\ntls = 'require'\n";
+    let with = |more: &str| {
+        let target = format!("{target}password = 'credential:billing'\n{more}");
+        place.write("targets.d/billing.toml", &target);
+        place.outcome(&["check"])
+    };
+    let (code, out, warnings) = with("");
+    let expected = "DIR/sallyport.toml: no mistake found, but for credentials that only the unit is given: 1\n";
+    assert_eq!((code, out.as_str()), (Some(0), expected));
+    let expected = "warning: DIR/targets.d/billing.toml:8:12: credential billing is not available: \
+                    systemd gave no credentials directory (LoadCredential= in the unit)\n";
+    assert_eq!(warnings, expected);
+
+    let (code, out, errors) = with("pool = 5\n");
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(errors.contains("targets.d/billing.toml:9:8: "), "{errors}");
+    assert_eq!(place.outcome(&["serve"]).0, Some(78));
+}
+
+#[test]
 fn explain_shows_each_rule_and_why() {
     let place = Place::new();
     let explain = |arguments: &[&str]| place.outcome(&[["explain"].as_slice(), arguments].concat());
