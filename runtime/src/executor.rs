@@ -29,13 +29,13 @@ const PREEMPT_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
 /// Locked memory that one executor needs; accounted per user, and given back late.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Worker threads that the executor insists on. They have nothing to do: `workers` has our own.
 const BLOCKING_THREADS: usize = 1;
 
 /// Oldest kernel with everything that the socket ring needs.
-const KERNEL_OLDEST: (u32, u32) = (6, 1);
+pub const KERNEL_OLDEST: (u32, u32) = (6, 1);
 
 const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
 const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
@@ -293,6 +293,32 @@ fn make_executor(shard: ShardId, cpu: usize) -> Result<LocalExecutor, StartError
         })
 }
 
+/// Why the kernel gives this process no ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingsRefused {
+    /// By `kernel.io_uring_disabled`, a filter of system calls or a security module.
+    NotPermitted,
+    /// The call is unknown: not built in, or a filter says so.
+    NotImplemented,
+    /// Anything else, such as too little memory.
+    Failed { errno: i32 },
+}
+
+/// Tries whether this process may make a ring at all: makes one and drops it.
+///
+/// # Errors
+/// What the kernel says to it.
+pub fn try_ring() -> Result<(), RingsRefused> {
+    let made = io_uring::IoUring::new(2).map(drop);
+    made.map_err(|error| match error.raw_os_error() {
+        Some(EPERM) => RingsRefused::NotPermitted,
+        Some(ENOSYS) => RingsRefused::NotImplemented,
+        errno => RingsRefused::Failed {
+            errno: errno.unwrap_or_default(),
+        },
+    })
+}
+
 /// Says what is missing before an executor fails in less clear words.
 fn check_system() -> Result<(), StartError> {
     let release = rustix::system::uname();
@@ -309,13 +335,15 @@ fn check_system() -> Result<(), StartError> {
             needed: MEMLOCK_BYTES_MIN,
         });
     }
-    match io_uring::IoUring::new(2).map_err(|error| error.raw_os_error()) {
-        Err(Some(EPERM | ENOSYS)) => Err(match disabled_sysctl() {
-            Some(sysctl) if sysctl > 0 => StartError::IoUringDisabled { sysctl },
-            _ => StartError::IoUringRefused,
-        }),
+    match try_ring() {
+        Err(RingsRefused::NotPermitted | RingsRefused::NotImplemented) => {
+            Err(match disabled_sysctl() {
+                Some(sysctl) if sysctl > 0 => StartError::IoUringDisabled { sysctl },
+                _ => StartError::IoUringRefused,
+            })
+        }
         // Any other failure is met again, with its shard, when the executor starts.
-        Ok(_) | Err(_) => Ok(()),
+        Ok(()) | Err(RingsRefused::Failed { .. }) => Ok(()),
     }
 }
 
@@ -329,7 +357,8 @@ fn disabled_sysctl() -> Option<u8> {
 }
 
 /// `major.minor` of a release such as `6.1.0-18-amd64`.
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
+#[must_use]
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let major = parts.next()?.parse().ok()?;
     let minor = parts.next()?.parse().ok()?;

@@ -39,7 +39,8 @@ pub mod mapped;
 pub use chunk::{CHUNK_BYTES, Chunk, ChunkWriter};
 pub use clock::{now, since_boot, unix_time};
 pub use executor::{
-    RunningShards, ShardDied, ShardId, ShardsConfig, StartError, allowed_cpus, spawn, start_shards,
+    KERNEL_OLDEST, MEMLOCK_BYTES_MIN, RingsRefused, RunningShards, ShardDied, ShardId,
+    ShardsConfig, StartError, allowed_cpus, kernel_version, spawn, start_shards, try_ring,
 };
 pub use listener::{
     ListenAddress, Listener, Listening, SocketFile, listen_socket, listen_unix, listening,

@@ -8,6 +8,7 @@ mod asker;
 mod audit;
 mod check;
 mod console;
+mod doctor;
 mod explain;
 mod export;
 mod generate;
@@ -132,6 +133,8 @@ enum Command {
     Console(console::Console),
     /// Copy recordings to a directory or to S3-compatible storage
     Export(export::Export),
+    /// Say what is in the way, and what helps; nothing is changed
+    Doctor(doctor::Doctor),
     /// Show what the running appliance is doing
     Status(running::StatusOptions),
     /// Show how the running appliance does, again and again
@@ -158,6 +161,8 @@ enum Failure {
     Recordings(#[from] RecordingsError),
     #[error(transparent)]
     Person(#[from] person::PersonError),
+    #[error(transparent)]
+    InTheWay(#[from] doctor::InTheWay),
     #[error(transparent)]
     Targets(#[from] targets::TargetsError),
     #[error("cannot read {}", path.display())]
@@ -198,6 +203,7 @@ pub fn run(
         Command::Explain(explain) => explain.run(&environment),
         Command::Policy(command) => command.run(&environment),
         Command::Schema(schema) => schema.run(),
+        Command::Doctor(doctor) => doctor.run(&environment),
         Command::Targets(targets) => targets.run(&environment),
         Command::Token(token) => token.run(&environment),
         Command::Revoke(revoke) => revoke.run(&environment),
@@ -278,6 +284,7 @@ fn report(failure: &Failure) -> ExitCode {
         | Failure::PolicyReplay(_)
         | Failure::Recordings(_)
         | Failure::Person(_)
+        | Failure::InTheWay(_)
         | Failure::Targets(_)
         | Failure::Input { .. }
         | Failure::Audit(_)

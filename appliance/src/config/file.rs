@@ -12,7 +12,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key};
+use super::keys::{self, Key, Kind};
 use super::problem::{Problem, Source, closest};
 
 /// A text and where it stood.
@@ -427,6 +427,60 @@ fn find_unknown(
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => {}
         }
+    }
+}
+
+/// Files and secrets that are named, each with its key. Directories and what is made are left out.
+pub(super) fn named(source: &Source) -> Vec<(&'static Key, String)> {
+    let Ok(table) = source.text.parse::<toml::Table>() else {
+        return Vec::new();
+    };
+    let is_named = |key: &&Key| match key.kind {
+        Kind::Secret => true,
+        Kind::Path => !key.path.ends_with(".directory") && key.path != keys::LISTEN_ADMIN.path,
+        Kind::Text
+        | Kind::TextList
+        | Kind::TextOrList
+        | Kind::TextMap
+        | Kind::Switch
+        | Kind::Choice(_)
+        | Kind::Count { .. }
+        | Kind::Duration { .. }
+        | Kind::Bytes { .. }
+        | Kind::Listeners => false,
+    };
+    let mut found = Vec::new();
+    for key in keys::ALL.iter().filter(is_named) {
+        find_values(
+            &toml::Value::Table(table.clone()),
+            &segments(key.path),
+            &mut |text| {
+                found.push((key, text.to_owned()));
+            },
+        );
+    }
+    found
+}
+
+/// Every text at a path of names, in whatever tables of a list.
+///
+/// Depth is that of the path.
+fn find_values(value: &toml::Value, path: &[&str], on: &mut dyn FnMut(&str)) {
+    if let toml::Value::Array(elements) = value {
+        for element in elements.iter().filter(|element| element.is_table()) {
+            find_values(element, path, on);
+        }
+        return;
+    }
+    let Some((first, rest)) = path.split_first() else {
+        if let Some(text) = value.as_str() {
+            on(text);
+        }
+        return;
+    };
+    let inner = value.as_table().into_iter().flatten();
+    for (_, inner) in inner.filter(|(name, _)| *first == "*" || name == first) {
+        find_values(inner, rest, on);
     }
 }
 

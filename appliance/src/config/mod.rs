@@ -28,8 +28,8 @@ pub use new_target::{
 pub use problem::Problem;
 pub use reference::{default_file, manual_page, reference};
 pub use resolve::{
-    Draft, Environment, WrittenTarget, admin_socket, exports, load, policy_path, recordings,
-    reload, target_path, written_targets,
+    Draft, Environment, Examined, NamedFile, NamedPlace, WrittenTarget, admin_socket, examine,
+    exports, load, named_files, policy_path, recordings, reload, target_path, written_targets,
 };
 pub use secret::{Secret, SecretError, SecretReference, SecretReferenceError, SecretSources};
 pub use snapshot::{

@@ -49,7 +49,10 @@ pub use export::{
     Target as ExportTarget, export,
 };
 pub(crate) use export::{ExportThread, NotATarget};
-pub use issuers::{FetchError, client as http_client, discover, kept as kept_keys};
+pub use issuers::{
+    FetchError, IssuerLook, client as http_client, discover, kept as kept_keys,
+    look as look_at_issuer,
+};
 pub use listener::{HttpListenError, HttpListener, Service};
 pub use next_step::{NextStep, next_step};
 pub(crate) use next_step::{lets_in, next_step_of};

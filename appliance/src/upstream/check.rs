@@ -3,7 +3,11 @@
 //!
 //! What an operator asks for, and no session: a connection of its own, no pool, no policy.
 
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use codecs::postgres::{Backend, TransactionStatus};
 use runtime::now;
@@ -12,7 +16,7 @@ use super::conversation::{Conversation, Exchange};
 use super::dial::{Dialer, IDLE_APPLICATION_NAME, Login};
 use super::error::{Phase, UpstreamError, Violation};
 use super::session::SessionSettings;
-use super::settings::TargetSettings;
+use super::settings::{Address, Host, TargetSettings};
 
 /// Asked for where a target names no database of its own; every server has it.
 const COMMON_DATABASE: &str = "postgres";
@@ -21,7 +25,7 @@ const COMMON_DATABASE: &str = "postgres";
 const VERSION_BYTES_MAX: usize = 200;
 
 /// Goodbyes are short.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What came of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,28 @@ pub async fn check(target: &TargetSettings) -> Vec<AccountCheck> {
         }
     }
     checks
+}
+
+/// Whether something accepts connections at an address, and no more. Blocking, for commands.
+///
+/// # Errors
+/// Nothing does, or the name is not known.
+pub fn answers(address: &Address, within: Duration) -> io::Result<()> {
+    let (host, port) = match address {
+        Address::Unix(path) => return UnixStream::connect(path).map(drop),
+        Address::Tcp { host, port } => match host {
+            Host::Ip(ip) => (ip.to_string(), *port),
+            Host::Name(name) => (name.clone(), *port),
+        },
+    };
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in (host.as_str(), port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, within) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn log_in(dialer: &Dialer, login: Login<'_>) -> Result<Reached, UpstreamError> {

@@ -30,7 +30,7 @@ mod validity;
 pub use attribution::{Attribution, AttributionError, AttributionStatements};
 pub use cancel::{CancelHandle, cancel};
 pub(crate) use catalogue::{Look, View, Watch};
-pub use check::{AccountCheck, Reached, check};
+pub use check::{AccountCheck, Reached, answers, check};
 pub use conversation::Parameters;
 pub use credentials::{Account, ChannelBinding};
 pub use databases::Databases;

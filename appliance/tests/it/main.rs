@@ -38,6 +38,7 @@ mod e2e_crash;
 mod e2e_crash_people;
 mod e2e_denial;
 mod e2e_disk;
+mod e2e_doctor;
 mod e2e_ends;
 mod e2e_export;
 mod e2e_failure;

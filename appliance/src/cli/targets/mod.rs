@@ -27,7 +27,7 @@ use crate::config::{
     starter_rule,
 };
 use crate::control::{AdminError, Health, ReloadReport, Status, TargetShown, lets_in, paths};
-use crate::downstream::certificate::fingerprint_of;
+use crate::downstream::certificate::{OWN_CERTIFICATE_FILE, fingerprint_of};
 
 /// Longest password that is read, in bytes: what a secret may have.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -503,7 +503,7 @@ fn place_of(listener: &str) -> Option<(String, u16)> {
 
 /// The certificate that the appliance made for itself, if that is the one which clients see.
 fn own_certificate(status: &Status) -> Option<PathBuf> {
-    let path = status.state_directory.join("tls-certificate.pem");
+    let path = status.state_directory.join(OWN_CERTIFICATE_FILE);
     let certificate = CertificateDer::from_pem_file(&path).ok()?;
     (fingerprint_of(&certificate) == status.certificate_fingerprint).then_some(path)
 }

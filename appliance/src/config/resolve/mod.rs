@@ -33,7 +33,7 @@ use super::file::{self, File, Listener, ListenerTable, Text, span_of};
 use super::keys;
 use super::mask_key::MaskKey;
 use super::problem::{Problem, Source, of_file};
-use super::secret::Secret;
+use super::secret::{Secret, SecretReference};
 use super::snapshot::{
     ApprovalSettings, ClientAuthentication, ConsoleListener, Limits, ListenerProof,
     ListenerSettings, Loaded, LogFormat, LogSettings, SessionSettings, Snapshot, Startup, Targets,
@@ -274,12 +274,55 @@ fn admin_path(reader: &Reader<'_>, written: &File, runtime_directory: &Path) -> 
     }
 }
 
+/// What there is to be said of a configuration, right or wrong.
+pub struct Examined {
+    /// What it comes to, if everything that it names is there: a credential that only the unit is
+    /// given may be missing where nothing but a log-in at a target needs it.
+    pub loaded: Option<Loaded>,
+    /// As far as it could be read.
+    pub startup: Option<Startup>,
+    pub problems: Vec<Problem>,
+}
+
+/// Looks at the configuration for whoever has to say what is wrong with it. Nothing is written, and
+/// nothing of it may be served by.
+#[must_use]
+pub fn examine(environment: &Environment) -> Examined {
+    let startup = main_source(environment).and_then(|main| {
+        let written = file::read(&main)?;
+        let mut reader = Reader::new(&main, environment);
+        Ok(startup(&mut reader, &written, environment, Writing::Never))
+    });
+    let (loaded, problems) = match resolve_all(environment, Writing::Never, 0, None) {
+        Ok(found) => found,
+        Err(problems) => (None, problems),
+    };
+    Examined {
+        loaded,
+        startup: startup.ok(),
+        problems,
+    }
+}
+
 fn resolve(
     environment: &Environment,
     writing: Writing,
     generation: u64,
     running: Option<Startup>,
 ) -> Result<Loaded, Vec<Problem>> {
+    match resolve_all(environment, writing, generation, running)? {
+        (Some(loaded), problems) if problems.is_empty() => Ok(loaded),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// What it comes to, and everything that is wrong with it.
+fn resolve_all(
+    environment: &Environment,
+    writing: Writing,
+    generation: u64,
+    running: Option<Startup>,
+) -> Result<(Option<Loaded>, Vec<Problem>), Vec<Problem>> {
     let main = main_source(environment)?;
     let written = file::read(&main)?;
     let mut reader = Reader::new(&main, environment);
@@ -331,15 +374,11 @@ fn resolve(
         &mut warnings,
     );
 
-    let (Some(served), Some(issuers), Some(policy), Some(mask_key), Some(archive_keys), []) = (
-        served,
-        issuers,
-        policy,
-        mask_key,
-        archive_keys,
-        problems.as_slice(),
-    ) else {
-        return Err(problems);
+    let is_mistaken = problems.iter().any(|problem| problem.credential.is_none());
+    let (Some(served), Some(issuers), Some(policy), Some(mask_key), Some(archive_keys), false) =
+        (served, issuers, policy, mask_key, archive_keys, is_mistaken)
+    else {
+        return Ok((None, problems));
     };
     let roles = roles(&written, &policy, issuers.builtin.as_ref());
     let snapshot = Snapshot {
@@ -363,14 +402,70 @@ fn resolve(
         drain_deadline,
     };
     let builtin_issuer = issuers.builtin.map(Arc::new);
-    Ok(Loaded {
+    let loaded = Loaded {
         snapshot,
         startup,
         builtin_issuer,
         archive_keys,
         certificate_fingerprint: served.fingerprint,
         warnings,
+    };
+    Ok((Some(loaded), problems))
+}
+
+/// A file or a credential that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// As in the table of keys.
+    pub key: &'static str,
+    /// The configuration file that names it.
+    pub by: PathBuf,
+    pub place: NamedPlace,
+}
+
+/// Where something stands that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedPlace {
+    File(PathBuf),
+    /// Given to the unit by systemd.
+    Credential(String),
+}
+
+/// Every file and credential that the configuration names, as far as it can be read.
+#[must_use]
+pub fn named_files(environment: &Environment) -> Vec<NamedFile> {
+    // What cannot be read is a problem of `examine`.
+    let mut problems = Vec::new();
+    let directory = beside(&environment.file, TARGETS_DIRECTORY);
+    let main = main_source(environment).into_iter();
+    let all = main.chain(sources(&directory, &environment.drafts, &mut problems));
+    all.flat_map(|source| {
+        let named = file::named(&source);
+        let base = source.file.parent().map(Path::to_owned).unwrap_or_default();
+        let by = source.file;
+        let named: Vec<NamedFile> = named
+            .into_iter()
+            .filter_map(|(key, text)| {
+                let place = match (key.kind, SecretReference::parse(&text)) {
+                    (keys::Kind::Secret, Ok(SecretReference::Credential(name))) => {
+                        NamedPlace::Credential(name)
+                    }
+                    (keys::Kind::Secret, Ok(SecretReference::File(path))) => {
+                        NamedPlace::File(base.join(path))
+                    }
+                    (keys::Kind::Secret, _) => return None,
+                    _ => NamedPlace::File(base.join(text)),
+                };
+                Some(NamedFile {
+                    key: key.path,
+                    by: by.clone(),
+                    place,
+                })
+            })
+            .collect();
+        named
     })
+    .collect()
 }
 
 /// What the files say of values that change with a restart only, where it is not what runs.

@@ -117,6 +117,41 @@ pub(super) async fn fetch(source: Arc<RemoteSource>) -> Result<Fetched, FetchErr
     attempt.await.unwrap_or(Err(FetchError::TimedOut))
 }
 
+/// What an issuer is like from here, for a person who looks once.
+pub struct IssuerLook {
+    /// Its keys can be had.
+    pub keys: Result<(), FetchError>,
+    /// `Date` of its answer, as sent.
+    pub date: Option<String>,
+}
+
+/// Fetches what `source` publishes once, and keeps nothing. Blocking.
+///
+/// # Errors
+/// This process has no resources for it.
+pub fn look(source: &Arc<RemoteSource>) -> std::io::Result<IssuerLook> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(async {
+        let keys = fetch(Arc::clone(source)).await.map(drop);
+        let date = match &keys {
+            Ok(()) => date(source).await,
+            Err(_) => None,
+        };
+        IssuerLook { keys, date }
+    }))
+}
+
+async fn date(source: &RemoteSource) -> Option<String> {
+    let (Place::Jwks(url) | Place::Discovery(url)) = &source.place;
+    let client = client(&source.roots).ok()?;
+    let sent = client.get(url.clone()).timeout(ATTEMPT_DEADLINE).send();
+    let response = sent.await.ok()?;
+    let date = response.headers().get(header::DATE)?;
+    date.to_str().ok().map(str::to_owned)
+}
+
 /// What the token endpoint of an issuer answers to a form; `basic` is the id and secret of a client
 /// that has one.
 ///

@@ -23,7 +23,7 @@ use runtime::{Published, Receiver, ReplySender};
 use tokio::time::Instant;
 
 pub(super) use self::fetch::post_form;
-pub use self::fetch::{FetchError, client, discover};
+pub use self::fetch::{FetchError, IssuerLook, client, discover, look};
 
 use self::cache::Kept;
 use self::fetch::{Fetched, fetch};
