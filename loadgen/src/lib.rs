@@ -12,6 +12,7 @@ pub mod schedule;
 
 pub mod agents;
 pub mod protocols;
+pub mod upstream;
 
 pub mod engine;
 pub mod process;

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use runtime::ShardDied;
 
 use self::compare::NoComparison;
 use self::paths::NoPath;
@@ -27,6 +28,7 @@ use crate::engine::NoRun;
 use crate::protocols::CanaryError;
 use crate::report::LogError;
 use crate::scenario::NoScenario;
+use crate::upstream::UpstreamError;
 
 /// A command could not do what was asked.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -120,6 +122,16 @@ pub enum Failure {
     Signals(#[source] io::Error),
     #[error("a canary cannot be looked for")]
     Canary(#[from] CanaryError),
+    #[error("cannot read {}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
+    Shards(#[from] ShardDied),
+    #[error("these CPUs cannot be used")]
+    Cpus(#[source] io::Error),
+    #[error("this machine has no randomness")]
+    Randomness,
     #[error("`{0}` is not part of this build")]
     Absent(&'static str),
 }

@@ -16,6 +16,7 @@ mod process;
 mod runs;
 mod servers;
 mod sessions;
+mod upstream;
 
 /// What the appliance's harness for PostgreSQL expects of the test that it is part of.
 mod appliance {
