@@ -23,8 +23,11 @@ const AGENTS_MAX: usize = 10_000;
 /// Longest file of agents: [`AGENTS_MAX`] tokens of 2 KiB with their names.
 const FILE_BYTES_MAX: u64 = 24 * 1024 * 1024;
 
-/// Longest answer of the appliance: a token with many groups, and its head.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Longest answer of the appliance: a list of thousands of targets.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long the appliance may take to say one thing.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long making all tokens may take: some milliseconds each, on a machine that is busy.
 const MAKING_DEADLINE: Duration = Duration::from_secs(60);
@@ -275,7 +278,7 @@ pub fn mint(
             ttl_seconds: valid.as_secs(),
         })
         .map_err(|_| AgentsError::NotUnderstood)?;
-        let answer = post(socket, "/v1/tokens", &body, deadline)?;
+        let answer = request(socket, "POST", "/v1/tokens", &body, deadline)?;
         let made: TokenMade<'_> =
             serde_json::from_slice(&answer).map_err(|_| AgentsError::NotUnderstood)?;
         agents.push(Agent {
@@ -287,9 +290,30 @@ pub fn mint(
     Ok(agents)
 }
 
-/// One request on a connection of its own; the body of an answer 200.
-fn post(
+/// What the appliance behind `socket` answers at `path`.
+///
+/// # Errors
+/// When it cannot be reached, does not say, or takes too long.
+pub(crate) fn get(socket: &Path, path: &str) -> Result<Zeroizing<Vec<u8>>, AgentsError> {
+    request(socket, "GET", path, b"", now() + ANSWER_DEADLINE)
+}
+
+/// The same, for what has to be told first.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) fn post(
     socket: &Path,
+    path: &str,
+    body: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, AgentsError> {
+    request(socket, "POST", path, body, now() + ANSWER_DEADLINE)
+}
+
+/// One request on a connection of its own; the body of an answer 200.
+fn request(
+    socket: &Path,
+    method: &str,
     path: &str,
     body: &[u8],
     deadline: Instant,
@@ -302,7 +326,7 @@ fn post(
         },
     };
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: sallyport\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: sallyport\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );

@@ -55,12 +55,22 @@ pub fn is_local(address: IpAddr) -> bool {
     UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
+/// Whether anybody listens on a TCP address of this machine.
+#[must_use]
+pub fn is_taken(address: SocketAddr) -> bool {
+    !listeners(address).is_empty()
+}
+
 /// The process that listens on a TCP address of this machine.
 ///
 /// # Errors
 /// When there is none, it cannot be told, or several share the address.
 pub fn listening_on(address: SocketAddr) -> Result<u32, ProcessError> {
-    let place = address.to_string();
+    owner(&listeners(address), address.to_string())
+}
+
+/// Inodes of the sockets that listen there.
+fn listeners(address: SocketAddr) -> Vec<u64> {
     let mut sockets = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         // A kernel without IPv6 has no table of it.
@@ -68,7 +78,7 @@ pub fn listening_on(address: SocketAddr) -> Result<u32, ProcessError> {
             sockets.extend(text.lines().filter_map(|line| listener(line, address)));
         }
     }
-    owner(&sockets, place)
+    sockets
 }
 
 /// The process that listens on a Unix socket.
@@ -380,7 +390,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(listening_on(address).unwrap(), std::process::id());
+        assert!(is_taken(address));
         drop(listener);
+        assert!(!is_taken(address));
         assert!(matches!(
             listening_on(address),
             Err(ProcessError::NobodyListens(_))

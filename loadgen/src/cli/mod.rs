@@ -3,6 +3,7 @@
 //! Each command stands in its own file. Standard output carries the report and nothing else;
 //! progress, mistakes and warnings go to standard error.
 
+mod canonical;
 mod compare;
 mod generate;
 mod interrupt;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use runtime::ShardDied;
 
+use self::canonical::NoCanonical;
 use self::compare::NoComparison;
 use self::paths::NoPath;
 use crate::engine::NoRun;
@@ -81,9 +83,12 @@ docs/loadgen.md says how each figure is made.";
     version,
     max_term_width = 100,
     after_long_help = EXIT_CODES,
-    after_help = "`--help` shows examples."
+    after_help = "`--help` shows examples.",
+    args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(flatten)]
+    canonical: canonical::CanonicalOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -110,6 +115,8 @@ pub enum Failure {
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    NoCanonical(#[from] NoCanonical),
     #[error(transparent)]
     NoComparison(#[from] NoComparison),
     #[error(transparent)]
@@ -155,7 +162,7 @@ pub fn run(
         Some(Command::Compare(options)) => options.run(&arguments, process),
         Some(Command::Upstream(options)) => options.run(process),
         Some(Command::Generate(generate)) => generate.run(),
-        None => Err(Failure::Absent("the canonical run")),
+        None => parsed.canonical.run(&arguments, process),
     };
     match outcome {
         Ok(code) => code,

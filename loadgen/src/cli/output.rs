@@ -35,6 +35,14 @@ impl Outputs {
     /// # Errors
     /// When a file or standard output cannot be written.
     pub fn write(&self, report: &Report<'_>) -> Result<ExitCode, Failure> {
+        self.write_as(report, &report::table(report))
+    }
+
+    /// The same, with `text` for people.
+    ///
+    /// # Errors
+    /// When a file or standard output cannot be written.
+    pub fn write_as(&self, report: &Report<'_>, text: &str) -> Result<ExitCode, Failure> {
         let json_only = self.json.as_deref() == Some(Path::new("-"));
         match self.json.as_deref() {
             Some(_) if json_only => print(&report::json(report))?,
@@ -54,7 +62,7 @@ impl Outputs {
             }
         }
         if !json_only {
-            print(&report::table(report))?;
+            print(text)?;
         }
         let crossed = |comparison: &Comparison| comparison.crossed().next().is_some();
         Ok(if report.has_wrong_answers() {

@@ -2,6 +2,7 @@
 
 mod environment;
 mod hdr;
+mod headline;
 mod html;
 mod json;
 mod plot;
@@ -9,6 +10,7 @@ mod table;
 
 pub use environment::Environment;
 pub use hdr::{LogError, interval_log, percentile_distribution};
+pub use headline::headline;
 pub use html::html;
 pub use json::json;
 pub use table::table;

@@ -246,10 +246,14 @@ pub(super) fn difference(metric: Metric, estimate: &Estimate) -> String {
             Metric::Memory => format!("{sign}{}", bytes(rounded(size))),
         }
     };
-    let value = write(estimate.value);
+    format!("{}{}", write(estimate.value), interval_of(estimate, &write))
+}
+
+/// ` (LOW to HIGH)`, each written as `write` does; nothing where there is no interval.
+pub(super) fn interval_of(estimate: &Estimate, write: &dyn Fn(f64) -> String) -> String {
     match estimate.interval {
-        Some((low, high)) => format!("{value} ({} to {})", write(low), write(high)),
-        None => value,
+        Some((low, high)) => format!(" ({} to {})", write(low), write(high)),
+        None => String::new(),
     }
 }
 
@@ -290,7 +294,7 @@ fn rounded(value: f64) -> u64 {
 
 /// Names of paths come from a command line that somebody may have been given: a terminal obeys
 /// nothing in them.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         if character != '\n' && (character.is_control() || is_invisible(character)) {
