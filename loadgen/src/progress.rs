@@ -40,6 +40,7 @@ pub struct Progress {
     label: String,
     shown: Shown,
     last_plain: Duration,
+    now: Option<Snapshot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ enum Shown {
     Nothing,
     /// One line that is written over, each second.
     Terminal,
-    /// A line every [`PLAIN_EVERY`].
+    /// A line every [`PLAIN_EVERY`], or one at the end of a run that is shorter.
     Plain,
 }
 
@@ -64,16 +65,21 @@ impl Progress {
             label: label.to_owned(),
             shown,
             last_plain: Duration::ZERO,
+            now: None,
         }
     }
 
     pub fn on(&mut self, event: Event) {
+        if let Event::Second(now) = event {
+            self.now = Some(now);
+        }
         let text = match (self.shown, event) {
-            (Shown::Nothing, _) | (Shown::Plain, Event::Ended) => return,
-            (Shown::Terminal, Event::Ended) => "\r\x1b[K".to_owned(),
+            (Shown::Nothing, _) | (_, Event::Measuring) | (Shown::Plain, Event::Warming) => return,
+            (Shown::Terminal, Event::Warming) => format!("\r{}: warming up\x1b[K", self.label),
             (Shown::Terminal, Event::Second(now)) => {
                 format!("\r{}\x1b[K", line(&self.label, now))
             }
+            (Shown::Terminal, Event::Ended) => "\r\x1b[K".to_owned(),
             (Shown::Plain, Event::Second(now)) => {
                 if now.elapsed < self.last_plain + PLAIN_EVERY {
                     return;
@@ -81,9 +87,10 @@ impl Progress {
                 self.last_plain = now.elapsed;
                 format!("{}\n", line(&self.label, now))
             }
-            (Shown::Terminal, Event::Warming) => format!("\r{}: warming up\x1b[K", self.label),
-            (Shown::Plain, Event::Warming) => format!("{}: warming up\n", self.label),
-            (_, Event::Measuring) => return,
+            (Shown::Plain, Event::Ended) => match self.now {
+                Some(now) if self.last_plain.is_zero() => format!("{}\n", line(&self.label, now)),
+                Some(_) | None => return,
+            },
         };
         let mut out = io::stderr().lock();
         // Progress that nobody can read is no reason to stop measuring.
