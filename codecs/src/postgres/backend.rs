@@ -311,6 +311,13 @@ const AUTHENTICATION_BYTES_MAX: u32 = 8192;
 /// Longest ParameterDescription: 65,535 parameters, four bytes each, behind their count.
 const PARAMETER_DESCRIPTION_BYTES_MAX: u32 = 4 + 2 + 4 * 65_535;
 
+/// Whole messages, one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    pub bytes: usize,
+    pub count: u64,
+}
+
 /// Decodes what a server sends.
 ///
 /// Per connection. Holds the limits, and how much of a streamed message is to come. Which message
@@ -361,6 +368,33 @@ impl BackendDecoder {
             return Ok(Some(BackendPiece::Fragment(fragment)));
         }
         message(tag, header, input).map(|decoded| decoded.map(BackendPiece::Message))
+    }
+
+    /// The whole messages at the front of `input` that are named `tag`, one of DataRow and CopyData:
+    /// those that [`decode`](Self::decode) would take one by one, held whole.
+    ///
+    /// Their fields are not looked at there either, so that all there is to know of them is how many
+    /// there are.
+    #[inline]
+    pub fn whole_rows(&self, tag: BackendTag, input: &[u8]) -> Rows {
+        debug_assert!(matches!(tag, BackendTag::DataRow | BackendTag::CopyData));
+        let mut rows = Rows { bytes: 0, count: 0 };
+        if self.streaming.is_some() {
+            return rows;
+        }
+        let longest = self.limits.stream_above_bytes.min(self.limit(tag));
+        let mut rest = input;
+        // Whatever is not a whole row, `decode` has the word for.
+        while rest.first() == Some(&tag.byte())
+            && let Some(announced) = announced(rest)
+            && let Ok(header) = check_length(announced, tag.name(), longest)
+            && let Some((_, wire)) = whole(rest, header)
+        {
+            rows.bytes = rows.bytes.saturating_add(wire.len());
+            rows.count = rows.count.saturating_add(1);
+            rest = rest.get(wire.len()..).unwrap_or_default();
+        }
+        rows
     }
 
     #[inline]

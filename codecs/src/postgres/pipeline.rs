@@ -261,6 +261,7 @@ enum Step {
 /// Spec: PostgreSQL manual, "Message Flow"; `PostgresMain` in `tcop/postgres.c` and `CopyGetData` in
 /// `commands/copyfromparse.c`.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Pipeline<T> {
     queue: VecDeque<Pending<T>>,
     progress: Progress,
@@ -358,6 +359,12 @@ impl<T: Copy> Pipeline<T> {
     #[inline]
     pub fn is_doubtful(&self) -> bool {
         self.doubtful > 0
+    }
+
+    /// Whether [`drain_discarded`](Self::drain_discarded) has something to give.
+    #[inline]
+    pub fn has_discarded(&self) -> bool {
+        !self.discarded.is_empty()
     }
 
     /// Requests that the server has discarded or will, and Syncs that a COPY swallowed, in the
@@ -541,6 +548,24 @@ impl<T: Copy> Pipeline<T> {
 
     fn copy_end_is_sent(&self) -> bool {
         self.queue.iter().any(|pending| pending.request.ends_copy())
+    }
+
+    /// The name of a message that may come any number of times now without changing anything here,
+    /// and the request that each of them answers: such a run need not be
+    /// [handled](Self::handle_backend) one by one.
+    #[inline]
+    pub fn repeats(&self) -> Option<(BackendTag, Pending<T>)> {
+        let front = *self.queue.front()?;
+        let tag = match (front.request, self.progress) {
+            (Request::Query | Request::Execute, Progress::Rows) => BackendTag::DataRow,
+            (Request::Query | Request::Execute, Progress::CopyOut) => BackendTag::CopyData,
+            _ => return None,
+        };
+        let changes_nothing = self.reading != Reading::Ended
+            && self.doubtful == 0
+            && front.origin != Origin::Refused
+            && (self.in_sequence || !front.request.is_extended());
+        changes_nothing.then_some((tag, front))
     }
 
     /// Says what a message of the server is about.

@@ -9,15 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use codecs::Limits;
-use codecs::postgres::backend::{Authentication, Column, ErrorFields, field};
+use codecs::postgres::backend::{Authentication, Column, ErrorFields, Rows, field};
 use codecs::postgres::frontend::{Format, Formats, Oids, Target, Values};
 use codecs::postgres::pipeline::Fate;
 use codecs::postgres::startup::{
     ENCRYPTION_ACCEPTED, ENCRYPTION_REFUSED, StartupPacket, decode_startup,
 };
 use codecs::postgres::{
-    Backend, BackendDecoder, BackendPiece, Frontend, FrontendDecoder, FrontendPiece, Origin,
-    Pipeline, Reply, Request, SequenceError,
+    Backend, BackendDecoder, BackendPiece, BackendTag, Frontend, FrontendDecoder, FrontendPiece,
+    Origin, Pipeline, Reply, Request, SequenceError,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -255,6 +255,9 @@ impl Replay {
     }
 
     fn reply(&mut self, input: &[u8]) -> usize {
+        if self.streamed.is_empty() {
+            check_whole_rows(self.limits, input);
+        }
         let Some(piece) = self.backend.decode(input).unwrap() else {
             return 0;
         };
@@ -566,6 +569,57 @@ fn every_transcript_is_read_the_same_when_long_messages_are_streamed() {
             }
         }
     }
+}
+
+/// Rows taken in a run are those that are decoded one by one.
+fn check_whole_rows(limits: Limits, input: &[u8]) {
+    for tag in [BackendTag::DataRow, BackendTag::CopyData] {
+        let mut decoder = BackendDecoder::new(limits);
+        let rows = decoder.whole_rows(tag, input);
+        let (mut bytes, mut count) = (0, 0);
+        while let Ok(Some(BackendPiece::Message(decoded))) = decoder.decode(&input[bytes..])
+            && decoded.message.tag() == tag
+        {
+            bytes += decoded.wire.len();
+            count += 1;
+        }
+        assert_eq!(rows, Rows { bytes, count });
+    }
+}
+
+#[test]
+fn rows_in_a_run_end_where_decoding_one_by_one_would_say_more() {
+    let limits = Limits {
+        stream_above_bytes: 8,
+        ..Limits::default()
+    };
+    let row = b"D\0\0\0\x08abcd";
+    let rest: [&[u8]; 7] = [
+        b"",
+        b"D\0\0\0\x08abc",
+        b"D\0\0\0\x09abcde",
+        b"D\0\0\0\x03",
+        b"D\xff\xff\xff\xff",
+        b"d\0\0\0\x05a",
+        b"?\0\0\0\x04",
+    ];
+    for rest in rest {
+        let input = [row, &row[..], rest].concat();
+        let rows = BackendDecoder::new(limits).whole_rows(BackendTag::DataRow, &input);
+        let bytes = 2 * row.len();
+        assert_eq!(rows, Rows { bytes, count: 2 }, "{rest:?}");
+        check_whole_rows(limits, &input);
+        check_whole_rows(limits, rest);
+    }
+    // Inside of a long one, what looks like a row is its body.
+    let mut decoder = BackendDecoder::new(limits);
+    let long = b"D\0\0\0\x20";
+    assert!(matches!(
+        decoder.decode(long),
+        Ok(Some(BackendPiece::Fragment(_)))
+    ));
+    let rows = decoder.whole_rows(BackendTag::DataRow, row);
+    assert_eq!(rows, Rows { bytes: 0, count: 0 });
 }
 
 /// Feeds a transcript and drops what the pipeline says to drop, as the server would have seen it.

@@ -115,6 +115,7 @@ fn describe(reply: Result<Reply<u32>, SequenceError>) -> String {
 }
 
 fn property(pipeline: &Pipeline<u32>, name: &str) -> bool {
+    let repeats = |tag| pipeline.repeats().is_some_and(|(name, _)| name == tag);
     match name {
         "quiescent" => pipeline.is_quiescent(),
         "busy" => !pipeline.is_quiescent(),
@@ -129,9 +130,28 @@ fn property(pipeline: &Pipeline<u32>, name: &str) -> bool {
         "certain" => !pipeline.is_doubtful(),
         "idle" => pipeline.transaction_status() == TransactionStatus::Idle,
         "in transaction" => pipeline.transaction_status() == TransactionStatus::InTransaction,
+        "rows" => repeats(BackendTag::DataRow),
+        "data" => repeats(BackendTag::CopyData),
+        "no rows" => pipeline.repeats().is_none(),
         "failed" => pipeline.transaction_status() == TransactionStatus::Failed,
         other => panic!("no property {other}"),
     }
+}
+
+/// What is said to change nothing changes nothing.
+fn check_repeats(pipeline: &Pipeline<u32>) {
+    let Some((tag, of)) = pipeline.repeats() else {
+        return;
+    };
+    let mut after = pipeline.clone();
+    let reply = after.handle_backend(BackendEvent::Tagged(tag));
+    let Ok(Reply::Answer(answer)) = reply else {
+        panic!("{reply:?} to {tag:?}");
+    };
+    assert_eq!((answer.tag, answer.request), (of.tag, of.request));
+    assert_eq!(answer.origin, of.origin);
+    assert!(!answer.completes_statement && !answer.completes_request && !answer.fails);
+    assert_eq!(format!("{after:?}"), format!("{pipeline:?}"));
 }
 
 fn check(script: &str) {
@@ -170,6 +190,7 @@ fn check(script: &str) {
             other => panic!("no direction {other}"),
         };
         assert_eq!(found, expected.trim(), "line {number}: {line}");
+        check_repeats(&pipeline);
     }
     assert_eq!(
         pipeline.drain_discarded().count(),
@@ -908,6 +929,41 @@ fn copy_out_by_both_ways() {
          < C E2 statement request
          < Z S3 request
          ? at rest",
+    );
+}
+
+#[test]
+fn rows_come_in_runs_behind_the_first_that_says_so() {
+    check(
+        "> Q
+         > E
+         > ~Q
+         ? no rows
+         < T Q1
+         ? rows
+         < D Q1
+         ? rows
+         < C Q1 statement
+         ? no rows
+         < H Q1 1
+         ? data
+         < c Q1 1
+         ? no rows
+         < C Q1 1 statement
+         < Z Q1 2 request
+         ? no rows
+         < D E2
+         ? rows
+         < C E2 statement request
+         < T ~Q3
+         ? rows",
+    );
+    // The next message is not a row, since the server must refuse it.
+    check(
+        "> !Q
+         ? no rows
+         < E !Q1 fails
+         ? no rows",
     );
 }
 

@@ -89,6 +89,11 @@ impl Exchange {
         loop {
             let collected = self.held.run + self.held.dropped;
             let rest = bytes.get(collected..).unwrap_or_default();
+            let rows = self.take_passing_rows(rest);
+            if rows > 0 {
+                self.held.run += rows;
+                continue;
+            }
             let Some(piece) = self.backend.decode(rest).map_err(Fault::Target)? else {
                 return Ok(true);
             };
@@ -125,6 +130,35 @@ impl Exchange {
                 return Ok(false);
             }
         }
+    }
+
+    /// Takes the whole rows at the front that pass as they are, where nothing in the session looks at
+    /// one of them or counts its bytes; returns how many bytes they have.
+    ///
+    /// What becomes of each is what [`Self::target_piece`] would say of it.
+    fn take_passing_rows(&mut self, bytes: &[u8]) -> usize {
+        let is_looked_at = self.masking.is_some()
+            || !self.budgets.is_empty()
+            || self.cuts.is_silent
+            || !self.notes.is_empty();
+        if is_looked_at {
+            return 0;
+        }
+        let Some((tag, request)) = self.pipeline.repeats() else {
+            return 0;
+        };
+        if request.origin != Origin::Client {
+            return 0;
+        }
+        let rows = self.backend.whole_rows(tag, bytes);
+        if rows.count > 0 {
+            if tag == BackendTag::DataRow {
+                self.recorder.count_rows(rows.count);
+            }
+            self.agent_is_mid_message = false;
+            self.swallows_fragment = false;
+        }
+        rows.bytes
     }
 
     /// Records what was collected and queues it for the agent; says how many bytes are done with.
