@@ -129,7 +129,7 @@ impl Exchange {
                 continue;
             }
             // Some clients send a COPY's data before they know that it is wanted.
-            if self.pipeline.awaits_copy() && begins_copy_message(rest) {
+            if begins_copy_message(rest) && self.pipeline.awaits_copy() {
                 return Ok(Taken {
                     bytes: taken,
                     pause: Some(Pause::CopyAnswer),
