@@ -219,6 +219,7 @@ impl MappedRing {
             offset: 0,
             tail_seen: 0,
             seed,
+            checksum: Checksum::start(seed),
         };
         Ok((
             writer,
@@ -306,6 +307,8 @@ pub struct RingWriter {
     /// The tail when it was last looked at; the real one can only be further.
     tail_seen: u64,
     seed: FrameSeed,
+    /// What the checksum of each frame begins as.
+    checksum: Checksum,
 }
 
 impl RingWriter {
@@ -409,8 +412,9 @@ impl RingWriter {
         if !self.has_room(body_bytes, keep_free) {
             return Err(AppendError::Full);
         }
-        self.close_gap(frame_bytes(body_bytes));
-        self.copy_frame(parts, body_bytes, length_field);
+        let frame_bytes = frame_bytes(body_bytes);
+        self.close_gap(frame_bytes);
+        self.copy_frame(parts, frame_bytes, length_field);
         self.publish();
         Ok(Position(self.head))
     }
@@ -437,32 +441,26 @@ impl RingWriter {
     fn copy_frame<'p>(
         &mut self,
         parts: impl Iterator<Item = &'p [u8]>,
-        body_bytes: usize,
+        frame_bytes: usize,
         length_field: u32,
     ) {
-        let region = &self.shared.region;
-        let frame_bytes = frame_bytes(body_bytes);
-        let frame_end = self.offset.saturating_add(frame_bytes);
-        let mut checksum = Checksum::start(self.seed);
-        let mut summed = self.offset;
-        let mut written = self.offset;
-        region.write(written, &header_bytes(self.head, length_field));
-        written = written.saturating_add(FRAME_HEADER_BYTES);
-        for stretch in parts.flat_map(|part| part.chunks(CHECKSUM_STRETCH_BYTES)) {
-            // An iterator whose second walk yields more than its first must not reach further.
-            let fits = stretch.len().min(frame_end.saturating_sub(written));
-            region.write(written, stretch.get(..fits).unwrap_or_default());
-            written = written.saturating_add(fits);
-            if written.saturating_sub(summed) >= CHECKSUM_STRETCH_BYTES {
-                checksum.add(region.own(summed, written));
-                summed = written;
+        let mut checksum = self.checksum.clone();
+        let mut place = self.shared.region.place(self.offset, frame_bytes);
+        // The padding, over the end of which the last part is written.
+        place.end_with(&[0; FRAME_ALIGNMENT]);
+        place.put(&header_bytes(self.head, length_field));
+        for mut part in parts {
+            while let Some((stretch, rest)) = part.split_at_checked(CHECKSUM_STRETCH_BYTES) {
+                place.put(stretch);
+                checksum.add(place.take_written());
+                part = rest;
             }
+            place.put(part);
         }
-        let padding = [0; FRAME_ALIGNMENT];
-        let padding_bytes = frame_end.saturating_sub(written);
-        region.write(written, padding.get(..padding_bytes).unwrap_or_default());
-        checksum.add(region.own(summed, frame_end));
-        region.write(self.offset, &checksum.finish().to_le_bytes());
+        place.skip_to_end();
+        checksum.add(place.take_written());
+        let checksum = checksum.finish().to_le_bytes();
+        self.shared.region.write(self.offset, &checksum);
         self.advance(frame_bytes);
     }
 

@@ -46,40 +46,25 @@ pub(super) fn put_optional(out: &mut Vec<u8>, tag: u8, value: Option<&str>, byte
 
 /// Appends a number field.
 pub(super) fn put_number(out: &mut Vec<u8>, tag: u8, value: u64) {
-    let varint = Varint::new(value);
-    put_bytes(out, tag, varint.as_bytes());
+    out.push(tag);
+    put_varint(out, varint(value).fold(0, |count, _| count + 1));
+    put_varint(out, value);
 }
 
 fn put_varint(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(Varint::new(value).as_bytes());
+    out.extend(varint(value));
 }
 
-/// A number as it is encoded, on the stack.
-pub(super) struct Varint {
-    bytes: [u8; VARINT_BYTES_MAX],
-    length: usize,
-}
-
-impl Varint {
-    pub(super) fn new(mut value: u64) -> Self {
-        let mut bytes = [0; VARINT_BYTES_MAX];
-        let mut length = 0;
-        for byte in &mut bytes {
-            let [low, ..] = (value & 0x7f).to_le_bytes();
-            value >>= 7;
-            length += 1;
-            if value == 0 {
-                *byte = low;
-                break;
-            }
-            *byte = low | 0x80;
-        }
-        Self { bytes, length }
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
+/// A number as it is encoded.
+#[inline]
+pub(super) fn varint(value: u64) -> impl Iterator<Item = u8> {
+    let mut left = Some(value);
+    std::iter::from_fn(move || {
+        let value = left?;
+        let [low, ..] = (value & 0x7f).to_le_bytes();
+        left = (value > 0x7f).then_some(value >> 7);
+        Some(low | if left.is_some() { 0x80 } else { 0 })
+    })
 }
 
 /// One field, borrowed from the record.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::fields::{
-    Field, FieldError, Fields, Varint, put_bytes, put_number, put_optional, put_text,
+    Field, FieldError, Fields, put_bytes, put_number, put_optional, put_text, varint,
 };
 use super::session_id::SessionId;
 
@@ -1165,26 +1165,26 @@ impl Prefix {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.length.saturating_add(bytes.len());
-        debug_assert!(end <= PREFIX_BYTES_MAX);
-        if let Some(room) = self.bytes.get_mut(self.length..end) {
-            room.copy_from_slice(bytes);
-            self.length = end;
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        debug_assert!(self.length < PREFIX_BYTES_MAX);
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
         }
     }
 
     fn put_number(&mut self, tag: u8, value: u64) {
-        let value = Varint::new(value);
-        self.put_head(tag, value.as_bytes().len());
-        self.push(value.as_bytes());
+        self.put_head(tag, varint(value).count());
+        varint(value).for_each(|byte| self.push(byte));
     }
 
     /// The tag and length of a field whose value follows elsewhere.
+    #[inline]
     fn put_head(&mut self, tag: u8, value_bytes: usize) {
         let length = u64::try_from(value_bytes).unwrap_or(u64::MAX);
-        self.push(&[tag]);
-        self.push(Varint::new(length).as_bytes());
+        self.push(tag);
+        varint(length).for_each(|byte| self.push(byte));
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -1195,7 +1195,7 @@ impl Prefix {
     pub(super) fn before_note(kind: CommandKind, note_bytes: usize) -> Self {
         let mut out = Self::new();
         out.put_head(wire_tag::KIND, 1);
-        out.push(&[kind.code()]);
+        out.push(kind.code());
         out.put_head(wire_tag::NOTE, note_bytes);
         out
     }

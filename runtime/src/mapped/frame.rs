@@ -146,7 +146,9 @@ pub(super) fn header_bytes(position: u64, length_field: u32) -> [u8; FRAME_HEADE
     (u128::from(length_field) << 32 | u128::from(position) << 64).to_le_bytes()
 }
 
-/// The checksum of a frame while it is being written.
+/// The checksum of a frame while it is being written. One that was started is cheaper to clone than
+/// to start: that asks what the processor can do.
+#[derive(Clone)]
 pub(super) struct Checksum(crc32fast::Hasher);
 
 impl Checksum {

@@ -163,11 +163,19 @@ impl Region {
         );
     }
 
-    /// What the writer wrote from offset `start` to `end`.
+    /// The `bytes` of the data from `offset` on, to be written; none, when they would pass its end.
     ///
-    /// For the writer only, and only outside `[tail, head)`; to be let go before the next write.
-    pub(super) fn own(&self, start: usize, end: usize) -> &[u8] {
-        self.run(start, end.saturating_sub(start))
+    /// For the writer only, and only outside `[tail, head)`.
+    pub(super) fn place(&self, offset: usize, bytes: usize) -> Place<'_> {
+        let end = offset.saturating_add(bytes);
+        debug_assert!(end <= self.capacity);
+        let is_inside = end <= self.capacity;
+        Place {
+            region: self,
+            taken: offset,
+            written: offset,
+            end: if is_inside { end } else { offset },
+        }
     }
 
     /// The `length` bytes from `position` on, in up to two runs.
@@ -197,6 +205,7 @@ impl Region {
     }
 
     /// Copies to `offset` of the file. Bytes that would leave the mapping are refused whole.
+    #[inline]
     fn copy_in(&self, offset: usize, bytes: &[u8]) {
         let mapped_bytes = HEADER_BYTES.saturating_add(self.capacity);
         let is_inside = offset
@@ -226,7 +235,7 @@ impl Region {
         // SAFETY: `length` bytes from there are mapped, initialised (the file was allocated as
         // zeroes), and not written while somebody holds them: the reader's are in `[tail, head)`,
         // and the writer stays out of that until the reader commits, which takes `&mut RingReader`;
-        // the writer's own are outside, and `RingWriter::copy_frame` sums them up between writes.
+        // the writer's own are outside, and borrow the `Place` that is written through.
         unsafe { slice::from_raw_parts(start.as_ptr(), length) }
     }
 
@@ -250,6 +259,50 @@ impl Region {
         if let Err(error) = locked {
             tracing::warn!(bytes = mapped_bytes, %error, "ring is not locked in memory: raise LimitMEMLOCK");
         }
+    }
+}
+
+/// A run of the data that is being written, front to back.
+///
+/// Invariant: `taken <= written`, and what is from there to `end` lies inside the data.
+pub(super) struct Place<'r> {
+    region: &'r Region,
+    /// Up to here it was handed out by [`Self::take_written`].
+    taken: usize,
+    written: usize,
+    end: usize,
+}
+
+impl Place<'_> {
+    /// Writes `bytes` behind what was written; nothing, where they would pass the end.
+    #[inline]
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        let after = self.written.saturating_add(bytes.len());
+        if after <= self.end {
+            let offset = HEADER_BYTES.saturating_add(self.written);
+            self.region.copy_in(offset, bytes);
+            self.written = after;
+        }
+    }
+
+    /// Writes `bytes` at the very end; nothing, where the place is shorter than that.
+    #[inline]
+    pub(super) fn end_with(&mut self, bytes: &[u8]) {
+        if bytes.len() <= self.end.saturating_sub(self.written) {
+            let offset = HEADER_BYTES.saturating_add(self.end - bytes.len());
+            self.region.copy_in(offset, bytes);
+        }
+    }
+
+    /// Takes what is there up to the end for written.
+    pub(super) fn skip_to_end(&mut self) {
+        self.written = self.end;
+    }
+
+    /// What was written since this was called last.
+    pub(super) fn take_written(&mut self) -> &[u8] {
+        let taken = std::mem::replace(&mut self.taken, self.written);
+        self.region.run(taken, self.written - taken)
     }
 }
 
