@@ -391,17 +391,13 @@ impl RingWriter {
     /// Appends one record made of `parts` in their order, and returns the position behind it.
     ///
     /// At least `keep_free` bytes of the ring stay free. No allocation and, unless the reader
-    /// sleeps and asked to be woken, no system call. `parts` is walked twice; the record is
-    /// published whole or not at all.
+    /// sleeps and asked to be woken, no system call. The record is published whole or not at all.
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub fn append<'p, P>(&mut self, parts: P, keep_free: usize) -> Result<Position, AppendError>
-    where
-        P: Iterator<Item = &'p [u8]> + Clone,
-    {
+    pub fn append(&mut self, parts: &[&[u8]], keep_free: usize) -> Result<Position, AppendError> {
         let body_bytes = parts
-            .clone()
+            .iter()
             .fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         let limit = self.body_bytes_max();
         let too_long = AppendError::TooLong { body_bytes, limit };
@@ -438,18 +434,14 @@ impl RingWriter {
 
     /// Writes the frame, and its checksum last: that is computed over the ring's own bytes, a
     /// stretch at a time while they are still in the nearest cache.
-    fn copy_frame<'p>(
-        &mut self,
-        parts: impl Iterator<Item = &'p [u8]>,
-        frame_bytes: usize,
-        length_field: u32,
-    ) {
+    fn copy_frame(&mut self, parts: &[&[u8]], frame_bytes: usize, length_field: u32) {
         let mut checksum = self.checksum.clone();
         let mut place = self.shared.region.place(self.offset, frame_bytes);
         // The padding, over the end of which the last part is written.
         place.end_with(&[0; FRAME_ALIGNMENT]);
         place.put(&header_bytes(self.head, length_field));
-        for mut part in parts {
+        for part in parts {
+            let mut part = *part;
             while let Some((stretch, rest)) = part.split_at_checked(CHECKSUM_STRETCH_BYTES) {
                 place.put(stretch);
                 checksum.add(place.take_written());

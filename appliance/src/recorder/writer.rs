@@ -225,21 +225,14 @@ impl Journal {
             number: 0,
             unix_micros: unix_micros(runtime::unix_time()),
         };
-        self.append(&header, &[fields], self.reserved_bytes())
+        self.append(&[&header.encode(), fields], self.reserved_bytes())
             .map_err(|_| NoRoom {
                 bytes: fields.len(),
             })?;
         Ok(())
     }
 
-    fn append(
-        &self,
-        header: &RecordHeader,
-        fields: &[&[u8]],
-        keep_free: usize,
-    ) -> Result<Position, AppendError> {
-        let header = header.encode();
-        let parts = std::iter::once(header.as_slice()).chain(fields.iter().copied());
+    fn append(&self, parts: &[&[u8]], keep_free: usize) -> Result<Position, AppendError> {
         self.ring.borrow_mut().append(parts, keep_free)
     }
 
@@ -541,8 +534,10 @@ impl Recorder {
                 .unwrap_or_default();
             let is_first = done_bytes == 0;
             let (kind, before, note, prefix) = fields(piece, is_first);
-            let parts = [before, note, prefix.as_bytes(), piece];
-            let Ok(position) = self.append_next(kind, message.number, &parts) else {
+            let header = self.header(kind, message.number).encode();
+            let parts = [&header, before, note, prefix.as_bytes(), piece];
+            let keep_free = self.journal.reserved_bytes();
+            let Ok(position) = self.journal.append(&parts, keep_free) else {
                 self.unfinished = Some(Unfinished {
                     kind: message.kind,
                     number: message.number,
@@ -554,6 +549,7 @@ impl Recorder {
                     bytes: piece.len().saturating_add(note_bytes),
                 });
             };
+            self.sequence = self.sequence.saturating_add(1);
             done_bytes = done_bytes.saturating_add(piece.len());
             if done_bytes >= message.wire.len() {
                 return Ok(position);
@@ -574,21 +570,6 @@ impl Recorder {
                     && unfinished.total_bytes == message.wire.len()
             })
             .map_or(0, |unfinished| unfinished.done_bytes)
-    }
-
-    fn append_next(
-        &mut self,
-        kind: RecordKind,
-        number: u64,
-        fields: &[&[u8]],
-    ) -> Result<Position, AppendError> {
-        let position = self.journal.append(
-            &self.header(kind, number),
-            fields,
-            self.journal.reserved_bytes(),
-        )?;
-        self.sequence = self.sequence.saturating_add(1);
-        Ok(position)
     }
 
     fn header(&self, kind: RecordKind, number: u64) -> RecordHeader {
@@ -612,12 +593,12 @@ impl Recorder {
             counters: self.counters,
         }
         .encode();
-        let header = self.header(RecordKind::SessionEnd, 0);
+        let header = self.header(RecordKind::SessionEnd, 0).encode();
         let keep_free = self
             .journal
             .reserved_bytes()
             .saturating_sub(SESSION_END_FRAME_BYTES);
-        if let Err(error) = self.journal.append(&header, &[end.as_bytes()], keep_free) {
+        if let Err(error) = self.journal.append(&[&header, end.as_bytes()], keep_free) {
             // The reserve makes this impossible; a session without an end shows as interrupted.
             tracing::error!(session = %self.session, %error, "session end was not recorded");
         }

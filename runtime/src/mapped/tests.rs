@@ -28,7 +28,7 @@ fn make(directory: &TempDir) -> (RingWriter, RingReader, PathBuf) {
 }
 
 fn append(writer: &mut RingWriter, body: &[u8]) -> Result<Position, AppendError> {
-    writer.append(std::iter::once(body), 0)
+    writer.append(&[body], 0)
 }
 
 /// Recovers a ring whose halves were dropped by this process.
@@ -238,10 +238,7 @@ fn what_is_to_stay_free_stays_free() {
     let directory = TempDir::new().unwrap();
     let (mut writer, _reader, _) = make(&directory);
     let reserve = 4 * FRAME_ALIGNMENT;
-    while writer
-        .append(std::iter::once(b"0123456789".as_slice()), reserve)
-        .is_ok()
-    {}
+    while writer.append(&[b"0123456789"], reserve).is_ok() {}
     let frame = frame_bytes(10);
     let free = RING_BYTES - usize::try_from(writer.head().0).unwrap();
     assert!(
@@ -255,8 +252,7 @@ fn what_is_to_stay_free_stays_free() {
 fn parts_become_one_record() {
     let directory = TempDir::new().unwrap();
     let (mut writer, reader, _) = make(&directory);
-    let parts: [&[u8]; 4] = [b"ab", b"", b"c", b"defg"];
-    writer.append(parts.into_iter(), 0).unwrap();
+    writer.append(&[b"ab", b"", b"c", b"defg"], 0).unwrap();
     assert_eq!(bodies(&reader), [b"abcdefg"]);
 }
 
