@@ -109,9 +109,7 @@ static RING: LazyLock<Vec<u8>> = LazyLock::new(|| {
     // So much that the end of the ring is passed, and the last records wrap.
     for index in 0..300_usize {
         let body = vec![index.to_le_bytes()[0]; index];
-        writer
-            .append(&[body.as_slice()], 0)
-            .expect("there is room");
+        writer.append(&[body.as_slice()], 0).expect("there is room");
         if index % 100 == 50 {
             let end = reader.pending().expect("the ring is sound").end;
             reader.commit(end);

@@ -367,7 +367,7 @@ impl BackendDecoder {
             self.streaming = rest;
             return Ok(Some(BackendPiece::Fragment(fragment)));
         }
-        message(tag, header, input).map(|decoded| decoded.map(BackendPiece::Message))
+        message(tag, header, input)
     }
 
     /// The whole messages at the front of `input` that are named `tag`, one of DataRow and CopyData:
@@ -433,12 +433,12 @@ fn message<'b>(
     tag: BackendTag,
     header: Header,
     input: &'b [u8],
-) -> Result<Option<Decoded<'b, Backend<'b>>>, DecodeError> {
+) -> Result<Option<BackendPiece<'b>>, DecodeError> {
     let Some((body, wire)) = whole(input, header) else {
         return Ok(None);
     };
     let message = decode_body(tag, body).in_message(tag.name())?;
-    Ok(Some(Decoded { message, wire }))
+    Ok(Some(BackendPiece::Message(Decoded { message, wire })))
 }
 
 #[inline]

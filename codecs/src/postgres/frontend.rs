@@ -306,7 +306,7 @@ impl FrontendDecoder {
             let announced = self.announce(tag, header, input)?;
             return Ok(announced.map(FrontendPiece::Announced));
         }
-        message(tag, header, input).map(|decoded| decoded.map(FrontendPiece::Message))
+        message(tag, header, input)
     }
 
     /// `None` while the names at the front have not arrived.
@@ -406,12 +406,12 @@ fn message<'b>(
     tag: FrontendTag,
     header: Header,
     input: &'b [u8],
-) -> Result<Option<Decoded<'b, Frontend<'b>>>, DecodeError> {
+) -> Result<Option<FrontendPiece<'b>>, DecodeError> {
     let Some((body, wire)) = whole(input, header) else {
         return Ok(None);
     };
     let message = decode_body(tag, body).in_message(tag.name())?;
-    Ok(Some(Decoded { message, wire }))
+    Ok(Some(FrontendPiece::Message(Decoded { message, wire })))
 }
 
 #[inline]

@@ -167,7 +167,9 @@ impl Exchange {
                     continue;
                 }
             };
-            self.dismiss_discarded();
+            if self.pipeline.has_discarded() {
+                self.dismiss_discarded();
+            }
             match outcome {
                 Outcome::Taken => {
                     taken += piece.wire().len();

@@ -107,7 +107,9 @@ impl Exchange {
         fate: Fate,
         rewritten: usize,
     ) -> Result<Fate, Fault> {
-        if answer.origin == Origin::Hidden {
+        let is_metered =
+            self.cuts.is_silent || self.cuts.too_slow.is_some() || !self.budgets.is_empty();
+        if !is_metered || answer.origin == Origin::Hidden {
             return Ok(fate);
         }
         if self.cuts.is_silent {

@@ -689,9 +689,6 @@ impl Exchange {
 
     /// Forgets what was kept for requests that the server discards.
     fn dismiss_discarded(&mut self) {
-        if !self.pipeline.has_discarded() {
-            return;
-        }
         let Self {
             pipeline,
             statements,

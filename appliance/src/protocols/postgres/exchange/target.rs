@@ -89,11 +89,6 @@ impl Exchange {
         loop {
             let collected = self.held.run + self.held.dropped;
             let rest = bytes.get(collected..).unwrap_or_default();
-            let rows = self.take_passing_rows(rest);
-            if rows > 0 {
-                self.held.run += rows;
-                continue;
-            }
             let Some(piece) = self.backend.decode(rest).map_err(Fault::Target)? else {
                 return Ok(true);
             };
@@ -118,6 +113,10 @@ impl Exchange {
             match fate {
                 Fate::Pass if self.held.dropped == 0 => {
                     self.held.run += length;
+                    if matches!(piece.tag(), BackendTag::DataRow | BackendTag::CopyData) {
+                        let rest = rest.get(length..).unwrap_or_default();
+                        self.held.run += self.take_passing_rows(rest);
+                    }
                     continue;
                 }
                 // Between messages that are rewritten.
@@ -132,8 +131,8 @@ impl Exchange {
         }
     }
 
-    /// Takes the whole rows at the front that pass as they are, where nothing in the session looks at
-    /// one of them or counts its bytes; returns how many bytes they have.
+    /// Takes the whole rows behind one that passed, where nothing in the session looks at one of them
+    /// or counts its bytes; returns how many bytes they have.
     ///
     /// What becomes of each is what [`Self::target_piece`] would say of it.
     fn take_passing_rows(&mut self, bytes: &[u8]) -> usize {
@@ -151,10 +150,10 @@ impl Exchange {
             return 0;
         }
         let rows = self.backend.whole_rows(tag, bytes);
+        if tag == BackendTag::DataRow {
+            self.recorder.count_rows(rows.count);
+        }
         if rows.count > 0 {
-            if tag == BackendTag::DataRow {
-                self.recorder.count_rows(rows.count);
-            }
             self.agent_is_mid_message = false;
             self.swallows_fragment = false;
         }
@@ -231,7 +230,9 @@ impl Exchange {
             Reply::Answer(answer) => self.meter(piece, &answer, fate, rewritten)?,
             Reply::Fatal(_) | Reply::Asynchronous => fate,
         };
-        self.dismiss_discarded();
+        if self.pipeline.has_discarded() {
+            self.dismiss_discarded();
+        }
         if let BackendEvent::ReadyForQuery(status) = event {
             if let Some(masking) = &mut self.masking {
                 masking.ready(status);
@@ -291,7 +292,9 @@ impl Exchange {
         answer: &Answer<u64>,
     ) -> Result<Fate, Fault> {
         let mut statement = answer.statement;
-        if let Some(spliced) = self.spliced(answer.tag) {
+        if !self.notes.is_empty()
+            && let Some(spliced) = self.spliced(answer.tag)
+        {
             if spliced.contains(&answer.statement) && answer.request == Request::Query {
                 if answer.fails {
                     return Err(Fault::Restore);
