@@ -88,12 +88,11 @@ until_true 60 until_more
 kill -TERM "$load"
 wait "$load" || fail "the load"
 cut --delimiter ' ' --fields 1 upgrade.log | sort | uniq --count
-sed -n 's/^refused [^ ]* //p' upgrade.log | sort | uniq --count
 if grep --quiet --extended-regexp '^(lost|unconnected)' upgrade.log; then
     grep --extended-regexp '^(lost|unconnected)' upgrade.log | head -n 10
     fail "a connection was refused or a statement cut"
 fi
-is "refused with" 57P01 "$(sed -n 's/^refused [^ ]* //p' upgrade.log | sort -u)"
+grep --quiet '^ended' upgrade.log || fail "no session was there when the process stopped"
 compare_load upgrade.log 0
 shows "Grace" as_agent "$agent" orders --command 'select name from customers where id = 2'
 
