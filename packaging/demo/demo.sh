@@ -252,6 +252,12 @@ contains "$root/status" "$port"
 certificate="$root/state/tls-certificate.pem"
 [ -s "$certificate" ] || fail "no certificate of its own"
 
+step "Whether anything is in the way (what it warns of here is that the demo stands in a directory of its own)"
+shown "sallyport doctor"
+"$sallyport" doctor >"$root/doctor" 2>&1 || { output "$root/doctor"; fail "something is in the way"; }
+output "$root/doctor"
+contains "$root/doctor" "orders accepts connections"
+
 # ---------------------------------------------------------------- the agent
 
 step "A token for the agent \"claude\", of the group \"analysts\""
