@@ -203,17 +203,16 @@ fn comparisons(comparison: &Comparison) -> String {
     for pair in &comparison.pairs {
         let _ = writeln!(text, "\n  {} against {}", pair.path, pair.base);
         for (metric, compared) in &pair.metrics {
-            let _ = match compared {
-                Ok(compared) => writeln!(
-                    text,
-                    "    {:10}  {:>6.3} {:18}  {}",
+            text.push_str(&match compared {
+                Ok(compared) => format!(
+                    "    {:10}  {:>6.3} {:18}  {}\n",
                     metric.name(),
                     compared.ratio.value,
                     interval(&compared.ratio),
                     difference(*metric, &compared.difference)
                 ),
-                Err(missing) => writeln!(text, "    {:10}       - {missing}", metric.name()),
-            };
+                Err(missing) => format!("    {:10}       - {missing}\n", metric.name()),
+            });
         }
     }
     if !comparison.verdicts.is_empty() {
