@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::asker::Asker;
 use super::table::{escaped, table};
-use super::{Failure, print, time};
+use super::{Failure, ProcessEnvironment, print, time};
 use crate::approvals::{Shown, ShownCommand, ShownParameter, ShownText, marked};
 use crate::config::Environment;
 use crate::control::{AdminClient, Answered, ApprovalsWanted, Denial, paths};
@@ -85,11 +85,15 @@ pub(super) struct Watch {
 }
 
 impl Approvals {
-    pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        environment: &Environment,
+        process: &ProcessEnvironment,
+    ) -> Result<(), Failure> {
         match self {
-            Self::List(list) => list.run(environment),
+            Self::List(list) => list.run(environment, process),
             Self::Show(named) => {
-                let shown = found(&named.asker.client(environment)?, &named.id)?;
+                let shown = found(&named.asker.client(environment, process, false)?, &named.id)?;
                 if named.json {
                     print_json(&shown)
                 } else {
@@ -97,7 +101,7 @@ impl Approvals {
                 }
             }
             Self::Approve(named) => {
-                let client = named.asker.client(environment)?;
+                let client = named.asker.client(environment, process, true)?;
                 let id = found(&client, &named.id)?.id;
                 let answered: Answered = client.post(&paths::APPROVE.replace("{id}", &id), &())?;
                 if named.json {
@@ -107,20 +111,20 @@ impl Approvals {
                 }
             }
             Self::Deny(deny) => {
-                let client = deny.asker.client(environment)?;
+                let client = deny.asker.client(environment, process, true)?;
                 let id = found(&client, &deny.id)?.id;
                 let reason = deny.reason;
                 let answered: Answered =
                     client.post(&paths::DENY.replace("{id}", &id), &Denial { reason })?;
                 Ok(print(&said(&answered))?)
             }
-            Self::Watch(watch) => watch.run(environment),
+            Self::Watch(watch) => watch.run(environment, process),
         }
     }
 }
 
 impl List {
-    fn run(self, environment: &Environment) -> Result<(), Failure> {
+    fn run(self, environment: &Environment, process: &ProcessEnvironment) -> Result<(), Failure> {
         let wanted = ApprovalsWanted {
             open: (!self.all && self.state.is_none()).then_some(true),
             state: self.state,
@@ -129,7 +133,10 @@ impl List {
             before: None,
             limit: self.limit,
         };
-        let listed = self.asker.client(environment)?.approvals(&wanted)?;
+        let listed = self
+            .asker
+            .client(environment, process, false)?
+            .approvals(&wanted)?;
         if self.json {
             return print_json(&listed);
         }
@@ -143,8 +150,8 @@ impl List {
 }
 
 impl Watch {
-    fn run(self, environment: &Environment) -> Result<(), Failure> {
-        let client = self.asker.client(environment)?;
+    fn run(self, environment: &Environment, process: &ProcessEnvironment) -> Result<(), Failure> {
+        let client = self.asker.client(environment, process, false)?;
         let mut out = io::stdout().lock();
         client.follow_approvals(&mut |kind, data| {
             let line = if self.json {

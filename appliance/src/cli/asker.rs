@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, client};
+use super::person::token_of_login;
+use super::{Failure, ProcessEnvironment, client};
 use crate::config::{Environment, Secret};
 use crate::control::AdminClient;
 use crate::identity::TOKEN_BYTES_MAX;
@@ -20,9 +21,13 @@ const CERTIFICATES_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Args)]
 pub(super) struct Asker {
     /// Ask as the person whose token is in this file (`-`: standard input) [default: the token in
-    /// $SALLYPORT_TOKEN; without one the operator asks]
+    /// $SALLYPORT_TOKEN, then, to decide or with --server, that of `sallyport login`; without one the
+    /// operator asks]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Ask as whoever has logged in at this issuer, by its name in client.toml [default: the first]
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    issuer: Option<String>,
     /// Ask the appliance at this address, as `https://sallyport.example:7070`, instead of the one
     /// that runs here
     #[arg(long, value_name = "URL")]
@@ -33,8 +38,13 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// A client that asks as this one.
-    pub(super) fn client(&self, environment: &Environment) -> Result<AdminClient, Failure> {
+    /// A client that asks as this one. Where `takes_a_person`, the operator would be refused.
+    pub(super) fn client(
+        &self,
+        environment: &Environment,
+        process: &ProcessEnvironment,
+        takes_a_person: bool,
+    ) -> Result<AdminClient, Failure> {
         let client = match &self.server {
             None => client(environment)?,
             Some(server) => {
@@ -45,7 +55,16 @@ impl Asker {
                 AdminClient::remote(server, &roots)?
             }
         };
-        Ok(match token(self.token_file.as_deref(), environment)? {
+        let given = match &self.issuer {
+            Some(_) => None,
+            None => token(self.token_file.as_deref(), environment)?,
+        };
+        let by_login = takes_a_person || self.server.is_some() || self.issuer.is_some();
+        let token = match given {
+            None if by_login => token_of_login(process, self.issuer.as_deref())?,
+            given => given,
+        };
+        Ok(match token {
             Some(token) => client.with_token(token),
             None => client,
         })

@@ -207,7 +207,7 @@ pub fn run(
         Command::Targets(targets) => targets.run(&environment),
         Command::Token(token) => token.run(&environment),
         Command::Revoke(revoke) => revoke.run(&environment),
-        Command::Approvals(command) => command.run(&environment),
+        Command::Approvals(command) => command.run(&environment, process),
         Command::Audit(audit) => audit.run(&environment),
         Command::Login(login) => login.run(process),
         Command::Logout(logout) => logout.run(process),

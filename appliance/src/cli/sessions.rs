@@ -11,7 +11,10 @@ use clap::Args;
 use super::table::table;
 use super::{Failure, client, print};
 use crate::config::{self, Environment};
-use crate::control::{self, AdminError, RecordingsError, SessionLine, SessionsWanted};
+use crate::control::{
+    self, AdminError, RecordingsError, RefusedLoginLine, RefusedLoginsWanted, SessionLine,
+    SessionsWanted,
+};
 use crate::recorder::replay::{Pace, Rendering, ReplayForm, Speed};
 
 #[derive(Debug, Args)]
@@ -53,6 +56,10 @@ pub(super) struct Sessions {
     /// At most this many [default: 100]
     #[arg(long, value_name = "COUNT")]
     limit: Option<u32>,
+    /// List logins that were refused instead; --since, --limit and --json go with it
+    #[arg(long, conflicts_with_all = ["agent", "target", "state", "until", "class", "table", "denied",
+        "held", "ended", "before"])]
+    refused_logins: bool,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -81,6 +88,9 @@ pub(super) struct Replay {
 
 impl Sessions {
     pub(super) fn run(self, environment: &Environment) -> Result<(), Failure> {
+        if self.refused_logins {
+            return self.refused(environment);
+        }
         let wanted = SessionsWanted {
             agent: self.agent,
             target: self.target,
@@ -112,6 +122,52 @@ impl Sessions {
         let header = [
             "session", "started", "state", "agent", "target", "commands", "denied", "held", "rows",
             "peer", "ended",
+        ];
+        print(&table(&header, &rows))?;
+        Ok(())
+    }
+}
+
+impl Sessions {
+    fn refused(self, environment: &Environment) -> Result<(), Failure> {
+        let wanted = RefusedLoginsWanted {
+            since: self.since,
+            limit: self.limit,
+        };
+        let refused = match client(environment)?.refused_logins(&wanted) {
+            Err(AdminError::NotRunning { .. }) => {
+                control::refused_logins(&config::recordings(environment)?, &wanted)?
+            }
+            answer => answer?,
+        };
+        if self.json {
+            for login in &refused {
+                let line = serde_json::to_string(login).map_err(io::Error::from)?;
+                print(&format!("{line}\n"))?;
+            }
+            return Ok(());
+        }
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let row = |login: &RefusedLoginLine| {
+            vec![
+                super::time(login.at / 1_000_000),
+                login.reason.clone(),
+                text(&login.name),
+                text(&login.user),
+                text(&login.target),
+                login.peer.clone(),
+                text(&login.application),
+            ]
+        };
+        let rows: Vec<Vec<String>> = refused.iter().map(row).collect();
+        let header = [
+            "at",
+            "reason",
+            "agent",
+            "user",
+            "target",
+            "peer",
+            "application",
         ];
         print(&table(&header, &rows))?;
         Ok(())

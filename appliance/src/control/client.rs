@@ -21,7 +21,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::api::{ApprovalsWanted, Refused, paths};
 use super::checked::AccountChecked;
-use super::recordings::{SessionLine, SessionsWanted, media_type};
+use super::recordings::{
+    RefusedLoginLine, RefusedLoginsWanted, SessionLine, SessionsWanted, media_type,
+};
 use crate::approvals::Shown;
 use crate::config::Secret;
 use crate::recorder::replay::ReplayForm;
@@ -235,6 +237,26 @@ impl AdminClient {
             .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))))
             .collect();
         self.get(&format!("{}?{}", paths::SESSIONS, query.join("&")))
+    }
+
+    /// Refused logins.
+    ///
+    /// # Errors
+    /// As the variants say.
+    pub fn refused_logins(
+        &self,
+        wanted: &RefusedLoginsWanted,
+    ) -> Result<Vec<RefusedLoginLine>, AdminError> {
+        let limit = wanted.limit.map(|limit| limit.to_string());
+        let conditions = [
+            ("since", wanted.since.as_deref()),
+            ("limit", limit.as_deref()),
+        ];
+        let query: Vec<String> = conditions
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))))
+            .collect();
+        self.get(&format!("{}?{}", paths::REFUSED_LOGINS, query.join("&")))
     }
 
     /// `POST` of a JSON body, answered in JSON.

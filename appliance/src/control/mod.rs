@@ -58,7 +58,8 @@ pub use next_step::{NextStep, next_step};
 pub(crate) use next_step::{lets_in, next_step_of};
 pub use plane::{ControlThread, FromShards, Plane, start};
 pub use recordings::{
-    RecordingsError, ReplayForm, SessionLine, SessionsWanted, replay, sessions, write,
+    RecordingsError, RefusedLoginLine, RefusedLoginsWanted, ReplayForm, SessionLine,
+    SessionsWanted, refused_logins, replay, sessions, write,
 };
 pub(crate) use recordings::{session_id as find_session, time_named};
 pub use revocations::{Revocations, RevocationsWanted};

@@ -13,8 +13,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::recorder::format::unix_micros;
 use crate::recorder::replay::{Replay, ReplayError};
 use crate::recorder::{
-    Catalogue, CatalogueError, EndReason, RecordingSettings, SessionEntry, SessionFilter,
-    SessionId, SessionState,
+    Catalogue, CatalogueError, EndReason, ROWS_DEFAULT, RecordingSettings, RefusedEntry,
+    SessionEntry, SessionFilter, SessionId, SessionState,
 };
 
 pub use crate::recorder::replay::ReplayForm;
@@ -78,6 +78,54 @@ pub struct SessionLine {
     pub bytes_sent: u64,
 }
 
+/// Which refused logins to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub struct RefusedLoginsWanted {
+    /// At this time or later: RFC 3339, only the day, or how long ago (`24h`).
+    pub since: Option<String>,
+    pub limit: Option<u32>,
+}
+
+/// A login that was refused, as far as it was known who it was.
+///
+/// *Units*: times in microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedLoginLine {
+    pub id: String,
+    pub at: u64,
+    /// A word of ours.
+    pub reason: String,
+    pub peer: String,
+    pub protocol: String,
+    pub target: Option<String>,
+    pub user: Option<String>,
+    pub application: Option<String>,
+    /// Absent, as the two below, where nothing was proven.
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub name: Option<String>,
+}
+
+impl From<RefusedEntry> for RefusedLoginLine {
+    fn from(entry: RefusedEntry) -> Self {
+        Self {
+            id: entry.id.to_string(),
+            at: entry.at,
+            reason: entry.reason,
+            peer: entry.peer,
+            protocol: entry.protocol,
+            target: entry.target,
+            user: entry.user,
+            application: entry.application,
+            issuer: entry.issuer,
+            subject: entry.subject,
+            name: entry.name,
+        }
+    }
+}
+
 /// Why recordings cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingsError {
@@ -112,6 +160,21 @@ pub fn sessions(
     let filter = filter(wanted)?;
     let entries = Catalogue::open(&settings.catalogue)?.sessions(&filter)?;
     Ok(entries.into_iter().map(SessionLine::from).collect())
+}
+
+/// Lists refused logins, the latest first.
+///
+/// # Errors
+/// A time that is none, or a catalogue that cannot be read.
+pub fn refused_logins(
+    settings: &RecordingSettings,
+    wanted: &RefusedLoginsWanted,
+) -> Result<Vec<RefusedLoginLine>, RecordingsError> {
+    let since = wanted.since.as_deref().map(time_named).transpose()?;
+    let limit = wanted.limit.unwrap_or(ROWS_DEFAULT);
+    let catalogue = Catalogue::open(&settings.catalogue)?;
+    let entries = catalogue.refused_logins(since.unwrap_or(0), limit)?;
+    Ok(entries.into_iter().map(RefusedLoginLine::from).collect())
 }
 
 fn filter(wanted: &SessionsWanted) -> Result<SessionFilter, RecordingsError> {

@@ -1,6 +1,8 @@
 //! What waits for a person, at the command line, over a restart, and told to a webhook.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -150,7 +152,7 @@ fn a_person_denies_with_a_token_from_a_file() {
     let world = World::with(POLICY, "");
     let (id, mut wire) = world.hold("delete from orders");
     let file = world.appliance.directory().join("olga.token");
-    std::fs::write(&file, world.people.token("olga", &["oncall"]) + "\n").unwrap();
+    fs::write(&file, world.people.token("olga", &["oncall"]) + "\n").unwrap();
     let file = file.to_str().unwrap();
     let deny = ["approvals", "deny", &id, "--token-file", file, "--reason"];
     let lines = world.appliance.cli(&[&deny[..], &["two\nlines"]].concat());
@@ -197,6 +199,62 @@ fn a_person_answers_from_elsewhere_with_a_token_and_never_in_the_clear() {
     let clear = world.answer("olga", &["oncall"], &clear);
     check_refused(&clear, "https://");
     let said = world.answer_as_oncall(&["approve", &id, "--server", &here]);
+    assert_eq!(said, format!("{id}: approved\n"));
+    assert_eq!(error_or_complete(&mut wire), "DELETE 1");
+}
+
+#[test]
+fn a_person_who_has_logged_in_answers_without_handling_the_token() {
+    let world = world_with_console("127.0.0.1:0");
+    let (id, mut wire) = world.hold("delete from orders where id = 7");
+    let here = world.appliance.console_url();
+    let home = world.appliance.directory().join("olga");
+    let answer = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("--config")
+            .arg(world.appliance.configuration_path())
+            .arg("approvals")
+            .args(arguments)
+            .env("HOME", &home)
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("SALLYPORT_TOKEN");
+        command.output().unwrap()
+    };
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = home.join(name);
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Without an issuer of theirs they are nobody but the operator, who decides about nothing.
+    check_refused(&answer(&["approve", &id]), "person");
+    write(
+        ".config/sallyport/client.toml",
+        "[[issuer]]\nname = \"people\"\nissuer = \"https://people.example/\"\nclient_id = \"cli\"\n",
+        0o600,
+    );
+    check_refused(&answer(&["approve", &id]), "not logged in at people");
+    // As `login` leaves it.
+    let kept = serde_json::json!({
+        "issuer": "https://people.example/",
+        "client_id": "cli",
+        "access_token": world.people.token("olga", &["oncall"]),
+        "refresh_token": null,
+        "expires": 4_000_000_000_u64,
+    });
+    let cache = ".cache/sallyport/tokens/people.json";
+    write(cache, &kept.to_string(), 0o600);
+    let listed = answer(&["list", "--server", &here]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains(&id), "{listed}");
+    let other = answer(&["approve", &id, "--issuer", "elsewhere"]);
+    check_refused(&other, "has no issuer named `elsewhere`");
+    let approved = answer(&["approve", &id]);
+    let said = String::from_utf8(approved.stdout).unwrap();
     assert_eq!(said, format!("{id}: approved\n"));
     assert_eq!(error_or_complete(&mut wire), "DELETE 1");
 }
@@ -405,7 +463,7 @@ impl Receiver {
     }
 
     fn received(&self) -> Vec<Value> {
-        json_lines(&std::fs::read_to_string(&self.log).unwrap_or_default())
+        json_lines(&fs::read_to_string(&self.log).unwrap_or_default())
     }
 }
 
@@ -414,7 +472,7 @@ fn a_webhook_is_told_signed_and_again_and_grants_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = Receiver::start(directory.path(), "shared with the receiver");
     let secret = directory.path().join("webhook.secret");
-    std::fs::write(&secret, "shared with the receiver\n").unwrap();
+    fs::write(&secret, "shared with the receiver\n").unwrap();
     restrict(&secret);
     let table = format!(
         "[console]\nurl = \"https://console.example\"\n[[webhook]]\nurl = \"{}\"\n\
@@ -464,6 +522,5 @@ fn a_webhook_is_told_signed_and_again_and_grants_nothing() {
 }
 
 fn restrict(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

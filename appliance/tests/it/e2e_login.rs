@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use crate::appliance::{Appliance, Setup, orders_server, wait_until};
+use crate::appliance::{Appliance, Setup, json_lines, orders_server, wait_until};
 use crate::postgres::Server;
 use crate::wire::{Message, Wire, tags};
 
@@ -165,6 +165,37 @@ fn who_acts_for_whom_is_known_to_the_target_and_to_the_recording() {
         .unwrap();
     let none = "select coalesce(current_setting('sallyport.actors', true), '')";
     assert_eq!(wire.value(none), "");
+}
+
+#[test]
+fn refused_logins_are_listed_while_it_runs_and_afterwards() {
+    let provider = Provider::new();
+    let (_server, mut appliance) = world(&provider);
+    let expired = provider.sign(&with("exp", json!(now() - 600)));
+    let stranger = provider.sign(&with("realm_access", json!({"roles": ["nobody"]})));
+    refusal(appliance.try_login("orders", &expired));
+    refusal(appliance.try_login("orders", &stranger));
+    assert_eq!(appliance.sessions(), [] as [Value; 0]);
+    let list = ["sessions", "--refused-logins", "--json"];
+    let listed = json_lines(&appliance.cli_text(&list));
+    // The latest first; who it was is known where a token proved it.
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0]["subject"], "agent-7");
+    assert_eq!(listed[0]["target"], "orders");
+    assert_eq!(listed[1]["subject"], Value::Null);
+    assert_eq!(listed[1]["user"], "agent");
+    assert_ne!(listed[0]["reason"], listed[1]["reason"]);
+    let one = appliance.cli_text(&["sessions", "--refused-logins", "--limit", "1"]);
+    let lines: Vec<&str> = one.lines().collect();
+    assert_eq!(lines.len(), 2, "{one}");
+    assert!(
+        lines[1].contains(listed[0]["reason"].as_str().unwrap()),
+        "{one}"
+    );
+    let none = appliance.cli_text(&["sessions", "--refused-logins", "--since", "2999-01-01"]);
+    assert_eq!(none.lines().count(), 1, "{none}");
+    appliance.terminate();
+    assert_eq!(json_lines(&appliance.cli_text(&list)), listed);
 }
 
 #[test]

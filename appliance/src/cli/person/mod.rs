@@ -8,7 +8,10 @@ mod login;
 mod settings;
 mod tokens;
 
+use crate::config::Secret;
 use crate::control::FetchError;
+
+use super::ProcessEnvironment;
 
 pub(super) use connect::{Connect, Env};
 pub(super) use login::{Login, Logout};
@@ -49,4 +52,22 @@ pub(super) enum PersonError {
         program: String,
         source: std::io::Error,
     },
+}
+
+/// The token of whoever has logged in at that issuer, or at the first of `client.toml`; nothing where
+/// `client.toml` names no issuer at all.
+pub(super) fn token_of_login(
+    process: &ProcessEnvironment,
+    issuer: Option<&str>,
+) -> Result<Option<Secret>, PersonError> {
+    let settings = match settings::Settings::read(process) {
+        // Nobody's home has nobody's login.
+        Err(settings::SettingsError::NoHome { .. }) if issuer.is_none() => return Ok(None),
+        settings => settings?,
+    };
+    if issuer.is_none() && settings.issuer.is_empty() {
+        return Ok(None);
+    }
+    let tokens = login::fresh(process, settings.issuer(issuer)?)?;
+    Ok(Some(Secret::new(tokens.access_token.as_bytes().to_vec())))
 }

@@ -31,6 +31,7 @@ pub mod paths {
     pub const RELOAD: &str = "/v1/reload";
     pub const STATUS: &str = "/v1/status";
     pub const SESSIONS: &str = "/v1/sessions";
+    pub const REFUSED_LOGINS: &str = "/v1/logins/refused";
     /// Events of one session; `{id}` is its id or the beginning of it.
     pub const EVENTS: &str = "/v1/sessions/{id}/events";
     pub const HEALTH: &str = "/v1/health";
@@ -167,6 +168,7 @@ pub(in crate::control) fn table() -> Vec<Route> {
         Route::post::<policy::__path_explain>(paths::EXPLAIN, VIEWER, || post(policy::explain)),
         Route::get::<live::__path_live>(paths::LIVE, VIEWER, || get(live::live)),
         Route::get::<sessions::__path_list>(paths::SESSIONS, VIEWER, || get(sessions::list)),
+        Route::get::<sessions::__path_refused_logins>(paths::REFUSED_LOGINS, VIEWER, || get(sessions::refused_logins)),
         Route::post::<archive::__path_seal>(paths::ARCHIVE_SEAL, ADMIN, || post(archive::seal)),
         Route::get::<archive::__path_holds>(paths::ARCHIVE_HOLDS, ADMIN, || get(archive::holds)),
         Route::post::<archive::__path_hold>(paths::ARCHIVE_HOLDS, ADMIN, || post(archive::hold)),

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::body::BodyWriter;
 use super::super::recordings::{
-    self, RecordingsError, SessionLine, SessionsWanted, form_of, media_type,
+    self, RecordingsError, RefusedLoginLine, RefusedLoginsWanted, SessionLine, SessionsWanted,
+    form_of, media_type,
 };
 use super::error::{broken, refused};
 use super::{Shared, paths};
@@ -39,6 +40,33 @@ pub(super) async fn list(
     };
     match tokio::task::spawn_blocking(listing).await {
         Ok(Ok(sessions)) => Json(sessions).into_response(),
+        Ok(Err(error)) => not_shown(&error),
+        Err(panicked) => broken(&panicked),
+    }
+}
+
+/// Refused logins, the latest first
+#[utoipa::path(
+    get,
+    path = paths::REFUSED_LOGINS,
+    operation_id = "list_refused_logins",
+    params(RefusedLoginsWanted),
+    responses(
+        (status = 200, description = "Those that fit", body = [RefusedLoginLine]),
+        (status = 400, description = "A condition that there is not", body = super::Refused),
+        (status = 422, description = "A condition that means nothing", body = super::Refused),
+    )
+)]
+pub(super) async fn refused_logins(
+    State(shared): State<Shared>,
+    Query(wanted): Query<RefusedLoginsWanted>,
+) -> Response {
+    let listing = move || {
+        shared.flush();
+        recordings::refused_logins(&shared.recording, &wanted)
+    };
+    match tokio::task::spawn_blocking(listing).await {
+        Ok(Ok(refused)) => Json(refused).into_response(),
         Ok(Err(error)) => not_shown(&error),
         Err(panicked) => broken(&panicked),
     }
