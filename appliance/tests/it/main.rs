@@ -25,6 +25,7 @@ mod e2e_archive;
 mod e2e_attack;
 mod e2e_bad_input;
 mod e2e_benign;
+mod e2e_built_in_upstream;
 mod e2e_builtin_issuer;
 mod e2e_canaries;
 mod e2e_cancel;
