@@ -26,7 +26,7 @@ mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -38,7 +38,8 @@ use crate::control::{
 use crate::service;
 use crate::telemetry::chain;
 
-const CONFIG_DEFAULT: &str = "/etc/sallyport/sallyport.toml";
+const CONFIG_DIRECTORY: &str = "/etc/sallyport";
+const CONFIG_FILE: &str = "sallyport.toml";
 const STATE_DEFAULT: &str = "/var/lib/sallyport";
 const RUNTIME_DEFAULT: &str = "/run/sallyport";
 
@@ -75,6 +76,10 @@ struct Arguments {
 
 #[derive(Debug, Args)]
 struct Places {
+    /// Which of several on this machine, as in the unit sallyport@NAME: its file is
+    /// /etc/sallyport-NAME/sallyport.toml, and its directories are named alike
+    #[arg(long, global = true, value_name = "NAME", value_parser = instance_name)]
+    instance: Option<String>,
     /// Configuration file [default: $SALLYPORT_CONFIG or /etc/sallyport/sallyport.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -232,16 +237,33 @@ pub fn run(
     }
 }
 
+/// What a unit may be called after the `@`, as far as it is a name for directories too.
+fn instance_name(text: &str) -> Result<String, String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    if text.is_empty() || !text.chars().all(is_plain) {
+        return Err("a name of letters, digits, `-` and `_` is expected".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn environment(places: Places, process: &ProcessEnvironment) -> Environment {
-    let named = places.config.or_else(|| process.config.clone());
+    let of_instance = |of_one: &str| {
+        let instance = places.instance.as_ref()?;
+        Some(PathBuf::from(format!("{of_one}-{instance}")))
+    };
+    let named = places
+        .config
+        .or_else(|| Some(of_instance(CONFIG_DIRECTORY)?.join(CONFIG_FILE)))
+        .or_else(|| process.config.clone());
     let or = |given: Option<PathBuf>, systemd: &Option<PathBuf>, default: &str| {
         given
+            .or_else(|| of_instance(default))
             .or_else(|| systemd.clone())
             .unwrap_or_else(|| PathBuf::from(default))
     };
     Environment {
         file_named: named.is_some(),
-        file: named.unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT)),
+        file: named.unwrap_or_else(|| Path::new(CONFIG_DIRECTORY).join(CONFIG_FILE)),
         state_directory: or(
             places.state_directory,
             &process.state_directory,
@@ -333,4 +355,40 @@ fn moment(text: &str) -> Result<u64, String> {
 
 fn client(environment: &Environment) -> Result<AdminClient, Failure> {
     Ok(AdminClient::new(&config::admin_socket(environment)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(arguments: &[&str]) -> Result<Environment, clap::Error> {
+        let process = ProcessEnvironment {
+            config: Some("/srv/other.toml".into()),
+            state_directory: None,
+            runtime_directory: None,
+            credentials_directory: None,
+            service: service::Variables::default(),
+            variable: |_| None,
+        };
+        let words = ["sallyport"].into_iter().chain(arguments.iter().copied());
+        Arguments::try_parse_from(words).map(|arguments| environment(arguments.places, &process))
+    }
+
+    #[test]
+    fn an_instance_has_its_own_places_and_what_is_named_comes_first() {
+        let blue = places(&["status", "--instance", "blue"]).unwrap();
+        assert_eq!(blue.file, Path::new("/etc/sallyport-blue/sallyport.toml"));
+        assert!(blue.file_named);
+        assert_eq!(blue.state_directory, Path::new("/var/lib/sallyport-blue"));
+        assert_eq!(blue.runtime_directory, Path::new("/run/sallyport-blue"));
+
+        let named = ["--instance", "blue", "--config", "/x.toml", "status"];
+        assert_eq!(places(&named).unwrap().file, Path::new("/x.toml"));
+        let only = places(&["status"]).unwrap();
+        assert_eq!(only.file, Path::new("/srv/other.toml"));
+        assert_eq!(only.state_directory, Path::new(STATE_DEFAULT));
+        for name in ["", "../x", "a b", "a.b"] {
+            assert!(places(&["--instance", name, "status"]).is_err(), "{name}");
+        }
+    }
 }

@@ -137,16 +137,15 @@ fn an_instance_is_the_service_under_another_name() {
     };
     let of_the_service: Vec<String> = settings("sallyport.service")
         .into_iter()
-        .flat_map(|line| match line.as_str() {
+        .map(|line| match line.as_str() {
             "Description=Sallyport, the proxy between agents and the systems they use" => {
-                vec![line.replace("Sallyport", "Sallyport %i")]
+                line.replace("Sallyport", "Sallyport %i")
             }
-            "ExecStart=/usr/bin/sallyport serve" => vec![
-                "Environment=SALLYPORT_CONFIG=%E/sallyport-%i/sallyport.toml".to_owned(),
-                line,
-            ],
-            "RuntimeDirectory=sallyport" | "StateDirectory=sallyport" => vec![line + "-%i"],
-            _ => vec![line],
+            "ExecStart=/usr/bin/sallyport serve" | "ExecReload=/usr/bin/sallyport reload" => {
+                line.replace("sallyport ", "sallyport --instance %i ")
+            }
+            "RuntimeDirectory=sallyport" | "StateDirectory=sallyport" => line + "-%i",
+            _ => line,
         })
         .collect();
     assert_eq!(settings("sallyport@.service"), of_the_service);
