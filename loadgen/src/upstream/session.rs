@@ -428,6 +428,10 @@ impl Session {
     ) -> Result<Portal, Stop> {
         let left = match &prepared.command {
             Some(Command::Rows(select) | Command::CopyOut(select)) => self.left(select, &values)?,
+            Some(Command::Values { first, last, .. }) => Left {
+                next: *first,
+                last: *last,
+            },
             _ => Left { next: 1, last: 1 },
         };
         let fields = match formats.is_empty() {
@@ -538,7 +542,7 @@ impl Session {
                     .collect();
                 encode_row_description(bytes, &columns)?;
             }
-            Some(Command::Values(items)) => {
+            Some(Command::Values { items, .. }) => {
                 let columns: Vec<_> = items
                     .iter()
                     .enumerate()
@@ -610,7 +614,9 @@ impl Session {
         match command {
             Command::Rows(_) => return self.rows(portal, row_limit, out).await,
             Command::CopyOut(select) => return self.copy_out(select, portal.left, out).await,
-            Command::Values(items) => return self.values(items, portal, out).await,
+            Command::Values { items, .. } => {
+                return self.values(items, portal, row_limit, out).await;
+            }
             Command::CopyIn => {
                 let formats = [Format::Text; Field::ALL.len()];
                 encode_copy_response(&mut out.bytes, CopyDirection::In, Format::Text, &formats)?;
@@ -718,40 +724,66 @@ impl Session {
         complete(out, "COPY", sent)
     }
 
-    async fn values(&mut self, items: &[Item], portal: &Portal, out: &mut Outgoing) -> Carried {
+    async fn values(
+        &mut self,
+        items: &[Item],
+        portal: &mut Portal,
+        row_limit: u32,
+        out: &mut Outgoing,
+    ) -> Carried {
         let mut row: Vec<Option<Vec<u8>>> = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            let text = match &item.value {
-                Value::Null => None,
-                Value::Text(text) => Some(text.clone().into_bytes()),
-                Value::Parameter(number) => {
-                    let index = usize::from(*number).saturating_sub(1);
-                    portal.values.get(index).cloned().flatten()
-                }
-                Value::User => Some(self.user.clone().into_bytes()),
-                Value::Database => Some(self.database.clone().into_bytes()),
-                Value::ProcessId => Some(self.key.process_id.to_string().into_bytes()),
-                Value::SetConfig { name, value } => {
-                    self.settings.set(name, Some(value))?;
-                    self.report(name, out)?;
-                    Some(value.clone().into_bytes())
-                }
-                Value::Sleep { seconds } => {
-                    let time = Duration::try_from_secs_f64(*seconds).unwrap_or(SLEEP_MAX);
-                    let waited = out.pause(time.min(SLEEP_MAX), &self.key.flag).await;
-                    over(waited)?;
-                    Some(Vec::new())
-                }
-            };
-            let format = portal.formats.get(index).copied();
-            row.push(match (text, format) {
-                (Some(text), Some(Format::Binary)) => Some(text_to_binary(text, item.type_oid)?),
-                (text, _) => text,
-            });
+            let text = self.value(&item.value, portal, out).await?;
+            row.push(in_format(text, item.type_oid, portal.formats.get(index))?);
         }
-        let row: Vec<_> = row.iter().map(Option::as_deref).collect();
-        encode_data_row(&mut out.bytes, &row)?;
-        complete(out, "SELECT", 1)
+        let mut sent = 0_u32;
+        while portal.left.next <= portal.left.last {
+            if row_limit > 0 && sent == row_limit {
+                return Ok(encode_portal_suspended(&mut out.bytes)?);
+            }
+            for (index, item) in items.iter().enumerate() {
+                if let (Value::Number, Some(value)) = (&item.value, row.get_mut(index)) {
+                    let text = portal.left.next.to_string().into_bytes();
+                    *value = in_format(Some(text), item.type_oid, portal.formats.get(index))?;
+                }
+            }
+            let values: Vec<_> = row.iter().map(Option::as_deref).collect();
+            encode_data_row(&mut out.bytes, &values)?;
+            portal.left.advance();
+            sent += 1;
+            over(out.relieve(&self.key.flag).await?)?;
+        }
+        complete(out, "SELECT", usize::try_from(sent).unwrap_or(usize::MAX))
+    }
+
+    /// One value as text; `None` is NULL, and a number that the row decides.
+    async fn value(
+        &mut self,
+        value: &Value,
+        portal: &Portal,
+        out: &mut Outgoing,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        Ok(match value {
+            Value::Null | Value::Number => None,
+            Value::Text(text) => Some(text.clone().into_bytes()),
+            Value::Parameter(number) => {
+                let index = usize::from(*number).saturating_sub(1);
+                portal.values.get(index).cloned().flatten()
+            }
+            Value::User => Some(self.user.clone().into_bytes()),
+            Value::Database => Some(self.database.clone().into_bytes()),
+            Value::ProcessId => Some(self.key.process_id.to_string().into_bytes()),
+            Value::SetConfig { name, value } => {
+                self.settings.set(name, Some(value))?;
+                self.report(name, out)?;
+                Some(value.clone().into_bytes())
+            }
+            Value::Sleep { seconds } => {
+                let time = Duration::try_from_secs_f64(*seconds).unwrap_or(SLEEP_MAX);
+                over(out.pause(time.min(SLEEP_MAX), &self.key.flag).await)?;
+                Some(Vec::new())
+            }
+        })
     }
 
     fn reset(&mut self, out: &mut Outgoing) -> Carried {
@@ -783,7 +815,7 @@ fn is_delayed(command: &Command) -> bool {
     matches!(
         command,
         Command::Rows(_)
-            | Command::Values(_)
+            | Command::Values { .. }
             | Command::CopyOut(_)
             | Command::CopyIn
             | Command::Insert(_)
@@ -812,7 +844,7 @@ fn complete(out: &mut Outgoing, verb: &str, rows: usize) -> Carried {
 /// Columns of what a statement returns.
 fn columns(prepared: &Prepared) -> usize {
     match &prepared.command {
-        Some(Command::Values(items)) => items.len(),
+        Some(Command::Values { items, .. }) => items.len(),
         _ => prepared.fields.len().max(1),
     }
 }
@@ -843,6 +875,17 @@ fn binary_to_text(value: &[u8], type_oid: u32) -> Result<Vec<u8>, Stop> {
     };
     let malformed = Stop::Error(SqlState::new(b"22P03"), "incorrect binary data format");
     text.map(String::into_bytes).ok_or(malformed)
+}
+
+fn in_format(
+    text: Option<Vec<u8>>,
+    type_oid: u32,
+    format: Option<&Format>,
+) -> Result<Option<Vec<u8>>, Stop> {
+    match (text, format) {
+        (Some(text), Some(Format::Binary)) => text_to_binary(text, type_oid).map(Some),
+        (text, _) => Ok(text),
+    }
 }
 
 fn text_to_binary(text: Vec<u8>, type_oid: u32) -> Result<Vec<u8>, Stop> {

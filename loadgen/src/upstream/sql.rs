@@ -13,12 +13,19 @@ const COMMENTS_MAX: u32 = 16;
 /// Most items of one SELECT list, and most parameters.
 const ITEMS_MAX: usize = 256;
 
+/// Longest text that `repeat` makes; each row holds it.
+const REPEATED_BYTES_MAX: usize = 1 << 20;
+
 /// One statement, as what is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Command {
     Rows(Select),
-    /// One row of values.
-    Values(Vec<Item>),
+    /// Rows of values, one for each number of a series; one row without a series.
+    Values {
+        items: Vec<Item>,
+        first: u32,
+        last: u32,
+    },
     /// Rows about the database itself.
     Catalogue(Catalogue),
     CopyOut(Select),
@@ -77,12 +84,19 @@ pub(super) struct Item {
 pub(super) enum Value {
     Null,
     Text(String),
+    /// The number of the row in its series.
+    Number,
     Parameter(u16),
     User,
     Database,
     ProcessId,
-    SetConfig { name: String, value: String },
-    Sleep { seconds: f64 },
+    SetConfig {
+        name: String,
+        value: String,
+    },
+    Sleep {
+        seconds: f64,
+    },
 }
 
 /// What is asked about the database itself, as Sallyport asks it.
@@ -155,7 +169,7 @@ pub(super) fn parameters(command: &Command) -> Vec<u32> {
                 key(last);
             }
         }
-    } else if let Command::Values(items) = command {
+    } else if let Command::Values { items, .. } = command {
         for item in items {
             if let Value::Parameter(number) = item.value {
                 note(number, item.type_oid);
@@ -221,23 +235,66 @@ fn select(tokens: &[Token<'_>]) -> Result<Command, Refused> {
     let from = position(tokens, "from");
     let items = tokens.get(..from.unwrap_or(tokens.len())).unwrap_or(tokens);
     let Some(from) = from else {
-        let items = split(items, ',');
-        if items.len() > ITEMS_MAX {
-            return Err(Refused::Unsupported);
-        }
-        if let Some(first) = items.first()
-            && squeezed(first).starts_with("concat_ws(',',current_setting('server_version_num')")
-        {
+        if squeezed(items).starts_with("concat_ws(',',current_setting('server_version_num')") {
             return Ok(Command::Catalogue(Catalogue::Fingerprint));
         }
-        let items = items.into_iter().map(item).collect::<Result<_, _>>()?;
-        return Ok(Command::Values(items));
+        return values(items, None, 1, 1);
     };
     let source = tokens.get(from + 1..).unwrap_or_default();
+    if let [
+        Token::Word(function),
+        Token::Symbol('('),
+        Token::Number(first),
+        Token::Symbol(','),
+        Token::Number(last),
+        Token::Symbol(')'),
+        alias @ ..,
+    ] = source
+        && function == "generate_series"
+    {
+        let number = |text: &str| text.parse().map_err(|_| Refused::Unsupported);
+        let name = match alias {
+            [] => "generate_series",
+            [Token::Word(as_), Token::Word(name)] if as_ == "as" => name,
+            [Token::Word(name)] if !is_clause(name) => name,
+            _ => return Err(Refused::Unsupported),
+        };
+        return values(items, Some(name), number(first)?, number(last)?);
+    }
     if names_catalogue(source) {
         return Ok(Command::Catalogue(catalogue(items)));
     }
     Ok(Command::Rows(table(items, source)?))
+}
+
+/// `series` is what the numbers are called, where there are any.
+fn values(
+    items: &[Token<'_>],
+    series: Option<&str>,
+    first: u32,
+    last: u32,
+) -> Result<Command, Refused> {
+    let parts = split(items, ',');
+    if parts.len() > ITEMS_MAX {
+        return Err(Refused::Unsupported);
+    }
+    let items = parts
+        .into_iter()
+        .map(|part| match (series, without_alias(part)) {
+            (Some(name), [Token::Symbol('*')]) => Ok(numbers(name)),
+            (Some(name), [Token::Word(word)]) if word == name => Ok(numbers(name)),
+            _ => item(part),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Command::Values { items, first, last })
+}
+
+fn numbers(name: &str) -> Item {
+    Item {
+        name: name.to_owned(),
+        type_oid: oid::INT4,
+        value: Value::Number,
+    }
 }
 
 /// What of the catalogue the columns of a query tell.
@@ -464,6 +521,20 @@ fn value(tokens: &[Token<'_>]) -> Result<(&'static str, u32, Value), Refused> {
         ] if function == "pg_sleep" => {
             let seconds = seconds.parse().map_err(|_| Refused::Syntax)?;
             return Ok(("pg_sleep", oid::VOID, Value::Sleep { seconds }));
+        }
+        [
+            Token::Word(function),
+            Token::Symbol('('),
+            Token::Text(string),
+            Token::Symbol(','),
+            Token::Number(times),
+            Token::Symbol(')'),
+        ] if function == "repeat" => {
+            let times: usize = times.parse().map_err(|_| Refused::Syntax)?;
+            if string.len().saturating_mul(times) > REPEATED_BYTES_MAX {
+                return Err(Refused::Unsupported);
+            }
+            return Ok(("repeat", oid::TEXT, Value::Text(string.repeat(times))));
         }
         _ => {}
     }
@@ -967,13 +1038,13 @@ mod tests {
     fn sallyports_own_questions_are_known() {
         let path =
             "SELECT pg_catalog.array_to_json(pg_catalog.current_schemas(false)), current_user";
-        let Ok(Command::Values(items)) = one(path) else {
+        let Ok(Command::Values { items, .. }) = one(path) else {
             panic!("not values")
         };
         assert_eq!(items[0].value, Value::Text("[\"public\"]".to_owned()));
         assert_eq!(items[1].value, Value::User);
         let restored = "SELECT pg_catalog.set_config('application_name', 'corp/bot', false)";
-        let Ok(Command::Values(items)) = one(restored) else {
+        let Ok(Command::Values { items, .. }) = one(restored) else {
             panic!("not values")
         };
         assert!(matches!(items[0].value, Value::SetConfig { .. }));

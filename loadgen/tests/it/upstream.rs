@@ -104,6 +104,10 @@ fn psql_finds_rows_settings_and_errors() {
     assert_eq!(ask("SELECT id FROM accounts LIMIT 2"), "1\n2\n");
     assert_eq!(ask("SELECT id FROM accounts WHERE id = 31"), "");
     assert_eq!(ask("SELECT 7, 'x', current_user, NULL"), "7|x|ada|\n");
+    assert_eq!(
+        ask("SELECT repeat('x', 3), i FROM generate_series(2, 3) AS i"),
+        "xxx|2\nxxx|3\n"
+    );
     assert_eq!(ask("SHOW server_version"), "15.0\n");
     assert_eq!(ask("SET our.own = 'a;b'; SHOW our.own"), "a;b\n");
     assert_eq!(ask("INSERT INTO accounts VALUES (1), (2)"), "");
