@@ -125,6 +125,8 @@ pub enum Failure {
     NoScenario(#[from] NoScenario),
     #[error(transparent)]
     NoRun(#[from] NoRun),
+    #[error("cannot be made to end with the process that started it")]
+    Parent(#[source] io::Error),
     #[error("signals of this process cannot be waited for")]
     Signals(#[source] io::Error),
     #[error("a canary cannot be looked for")]

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 use runtime::ListenAddress;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use zeroize::Zeroizing;
 
@@ -43,6 +45,9 @@ pub(super) struct UpstreamOptions {
     /// Offer TLS with this certificate (PEM, leaf first)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
+    /// End with the process that started it
+    #[arg(long, hide = true)]
+    with_parent: bool,
     /// The certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
@@ -63,6 +68,10 @@ fn listen(text: &str) -> Result<ListenAddress, std::io::Error> {
 
 impl UpstreamOptions {
     pub(super) fn run(self, _process: &ProcessEnvironment) -> Result<ExitCode, Failure> {
+        if self.with_parent {
+            set_parent_process_death_signal(Some(Signal::KILL))
+                .map_err(|error| Failure::Parent(error.into()))?;
+        }
         raise_descriptor_limit();
         self.choose_cpus()?;
         let tls = match (&self.tls_certificate, &self.tls_key) {

@@ -11,6 +11,7 @@
 )]
 #![allow(dead_code, reason = "harnesses offer what the next test module needs")]
 
+mod canonical;
 mod compare;
 mod process;
 mod runs;
