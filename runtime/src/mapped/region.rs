@@ -167,14 +167,14 @@ impl Region {
     ///
     /// For the writer only, and only outside `[tail, head)`.
     pub(super) fn place(&self, offset: usize, bytes: usize) -> Place<'_> {
-        let end = offset.saturating_add(bytes);
-        debug_assert!(end <= self.capacity);
-        let is_inside = end <= self.capacity;
+        let start = offset.min(self.capacity);
+        let is_inside = bytes <= self.capacity - start;
+        debug_assert!(is_inside);
         Place {
             region: self,
-            taken: offset,
-            written: offset,
-            end: if is_inside { end } else { offset },
+            taken: start,
+            written: start,
+            end: if is_inside { start + bytes } else { start },
         }
     }
 
@@ -264,7 +264,7 @@ impl Region {
 
 /// A run of the data that is being written, front to back.
 ///
-/// Invariant: `taken <= written`, and what is from there to `end` lies inside the data.
+/// Invariant: `taken <= written <= end <= capacity`.
 pub(super) struct Place<'r> {
     region: &'r Region,
     /// Up to here it was handed out by [`Self::take_written`].
@@ -277,18 +277,21 @@ impl Place<'_> {
     /// Writes `bytes` behind what was written; nothing, where they would pass the end.
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        let after = self.written.saturating_add(bytes.len());
-        if after <= self.end {
-            let offset = HEADER_BYTES.saturating_add(self.written);
-            self.region.copy_in(offset, bytes);
-            self.written = after;
+        if bytes.len() > self.end - self.written {
+            return;
         }
+        // SAFETY: `written` is inside the data, whose first byte is behind the header.
+        let target = unsafe { self.region.base.add(HEADER_BYTES + self.written) };
+        // SAFETY: from there to `end`, which is inside the data, is room for `bytes`, by the check
+        // above; they cannot overlap it, as in `Region::copy_in`.
+        unsafe { target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        self.written += bytes.len();
     }
 
     /// Writes `bytes` at the very end; nothing, where the place is shorter than that.
     #[inline]
     pub(super) fn end_with(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.end.saturating_sub(self.written) {
+        if bytes.len() <= self.end - self.written {
             let offset = HEADER_BYTES.saturating_add(self.end - bytes.len());
             self.region.copy_in(offset, bytes);
         }
