@@ -137,15 +137,16 @@ fn an_instance_is_the_service_under_another_name() {
     };
     let of_the_service: Vec<String> = settings("sallyport.service")
         .into_iter()
-        .map(|line| match line.as_str() {
+        .flat_map(|line| match line.as_str() {
             "Description=Sallyport, the proxy between agents and the systems they use" => {
-                line.replace("Sallyport", "Sallyport %i")
+                vec![line.replace("Sallyport", "Sallyport %i")]
             }
-            "ExecStart=/usr/bin/sallyport serve" | "ExecReload=/usr/bin/sallyport reload" => {
-                line.replace("sallyport ", "sallyport --instance %i ")
-            }
-            "RuntimeDirectory=sallyport" | "StateDirectory=sallyport" => line + "-%i",
-            _ => line,
+            "ExecStart=/usr/bin/sallyport serve" => vec![
+                "Environment=SALLYPORT_CONFIG=%E/sallyport-%i/sallyport.toml".to_owned(),
+                line,
+            ],
+            "RuntimeDirectory=sallyport" | "StateDirectory=sallyport" => vec![line + "-%i"],
+            _ => vec![line],
         })
         .collect();
     assert_eq!(settings("sallyport@.service"), of_the_service);
