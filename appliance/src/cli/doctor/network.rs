@@ -9,6 +9,7 @@ use std::time::Duration;
 use runtime::ListenAddress;
 
 use super::Finding;
+use super::service::unit_file;
 use super::view::View;
 use crate::config::{ConsoleListener, Examined, Startup};
 use crate::control::{IssuerLook, Status, look_at_issuer};
@@ -26,6 +27,9 @@ const SKEW_SECONDS: i64 = 30;
 const UNPRIVILEGED_PORT_FIRST: u64 = 1024;
 
 const LISTENING: &str = "0A";
+
+/// It holds the listeners of units beside them, and between two runs.
+const SYSTEMD: u32 = 1;
 
 /// One place where the appliance is to listen.
 struct Wanted {
@@ -81,17 +85,19 @@ fn port(view: &View, wanted: &Wanted, taken: &[(SocketAddr, u64)], mine: Option<
     let Some((_, inode)) = holders.next() else {
         return privileged(view, wanted);
     };
-    let owner = owner(view, *inode);
-    match (&owner, mine) {
-        (Some((pid, _)), Some(mine)) if *pid == mine => {
-            return Finding::ok(CHECK, format!("{address} ({key}) is the appliance's"));
-        }
-        // Not ours to see, and the appliance says that it listens.
-        (None, Some(_)) => {
-            return Finding::ok(CHECK, format!("{address} ({key}) is listened on"));
-        }
-        (_, _) => {}
+    let owners = owners(view, *inode);
+    if mine.is_some_and(|mine| owners.iter().any(|(pid, _)| *pid == mine)) {
+        return Finding::ok(CHECK, format!("{address} ({key}) is the appliance's"));
     }
+    if owners.is_empty() && mine.is_some() {
+        // Not ours to see, and the appliance says that it listens.
+        return Finding::ok(CHECK, format!("{address} ({key}) is listened on"));
+    }
+    if owners.iter().any(|(pid, _)| *pid == SYSTEMD) && unit_file(view).is_some() {
+        let said = format!("{address} ({key}) is kept open by systemd, for whoever starts next");
+        return Finding::note(CHECK, said);
+    }
+    let owner = owners.into_iter().next();
     let (by, fix) = match owner {
         Some((pid, name)) => (
             format!("{name} (process {pid})"),
@@ -176,29 +182,20 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The process that has the socket open, as far as `/proc` shows it to us.
-fn owner(view: &View, inode: u64) -> Option<(u32, String)> {
+/// The processes that have the socket open, as far as `/proc` shows them to us. systemd keeps those
+/// of units.
+fn owners(view: &View, inode: u64) -> Vec<(u32, String)> {
     let wanted = format!("socket:[{inode}]");
-    let processes = fs::read_dir(view.path("/proc")).ok()?.flatten();
-    for process in processes {
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let files = fs::read_dir(process.path().join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
+    let processes = fs::read_dir(view.path("/proc")).into_iter().flatten();
+    let owner = |process: fs::DirEntry| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let files = fs::read_dir(process.path().join("fd")).ok()?.flatten();
         let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
-        if links.any(|link| link.as_os_str() == wanted.as_str()) {
-            let name = view.read(&format!("/proc/{pid}/comm")).unwrap_or_default();
-            return Some((pid, name.trim().to_owned()));
-        }
-    }
-    None
+        links.find(|link| link.as_os_str() == wanted.as_str())?;
+        let name = view.read(&format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some((pid, name.trim().to_owned()))
+    };
+    processes.flatten().filter_map(owner).collect()
 }
 
 /// Whether the machine's clock is kept.
@@ -416,6 +413,33 @@ mod tests {
             at(&machine, "10.0.0.1:80", false, None).state,
             State::Problem
         );
+    }
+
+    #[test]
+    fn what_systemd_keeps_for_the_unit_is_nobody_elses() {
+        let machine = Machine::new(&[
+            ("/proc/net/tcp", TCP),
+            ("/proc/1/comm", "systemd\n"),
+            ("/proc/1/fd/0", ""),
+            ("/proc/815/comm", "sallyport\n"),
+            ("/proc/815/fd/0", ""),
+        ]);
+        let link = |process: u32| {
+            let path = machine.view.path(&format!("/proc/{process}/fd/7"));
+            symlink("socket:[4711]", path).unwrap();
+        };
+        link(1);
+        let kept = || at(&machine, "127.0.0.1:6432", false, None).state;
+        assert_eq!(kept(), State::Problem, "no unit of ours");
+        let unit = machine
+            .view
+            .path("/usr/lib/systemd/system/sallyport.service");
+        fs::create_dir_all(unit.parent().unwrap()).unwrap();
+        fs::write(unit, "").unwrap();
+        assert_eq!(kept(), State::Note);
+        link(815);
+        let running = at(&machine, "127.0.0.1:6432", false, Some(815));
+        assert_eq!(running.state, State::Ok, "{}", running.said);
     }
 
     #[test]
