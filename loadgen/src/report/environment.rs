@@ -13,6 +13,8 @@ use serde::Serialize;
 pub struct Environment {
     /// Of this program.
     pub version: String,
+    /// Whether this program was built to be fast; the tests' own build is not.
+    pub optimised: bool,
     pub kernel: String,
     pub cpu: String,
     /// CPUs that this process may use.
@@ -37,6 +39,7 @@ impl Environment {
         let load = text("/proc/loadavg");
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            optimised: !cfg!(debug_assertions),
             kernel: text("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
             cpu: text("/proc/cpuinfo")
                 .as_deref()
@@ -52,6 +55,21 @@ impl Environment {
                 .and_then(|load| load.parse().ok()),
             command_line: without_secrets(arguments),
         }
+    }
+}
+
+/// In a line.
+impl std::fmt::Display for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}, {} cores, Linux {}, sallyport-loadgen {}",
+            self.cpu, self.cores, self.kernel, self.version
+        )?;
+        if !self.optimised {
+            f.write_str(" (an unoptimised build)")?;
+        }
+        Ok(())
     }
 }
 

@@ -33,12 +33,7 @@ pub fn headline(report: &Report<'_>, what: &str) -> String {
             let _ = writeln!(text, "  memory           {} at most", bytes(peak));
         }
     }
-    let environment = report.environment;
-    let _ = writeln!(
-        text,
-        "\n{what}\n{}, {} cores, Linux {}, sallyport-loadgen {}",
-        environment.cpu, environment.cores, environment.kernel, environment.version
-    );
+    let _ = writeln!(text, "\n{what}\n{}", report.environment);
     printable(&text)
 }
 

@@ -44,12 +44,9 @@ pub fn html(report: &Report<'_>) -> String {
     }
     let _ = write!(
         page,
-        "<footer>\n<h2>Where and how</h2>\n<p>{}, {} cores, Linux {}, sallyport-loadgen {}</p>\n\
+        "<footer>\n<h2>Where and how</h2>\n<p>{}</p>\n\
          <pre>{}</pre>\n</footer>\n</main>\n</body>\n</html>\n",
-        escape(&environment.cpu),
-        environment.cores,
-        escape(&environment.kernel),
-        escape(&environment.version),
+        escape(&environment.to_string()),
         escape(&environment.command_line.join(" "))
     );
     page

@@ -28,12 +28,7 @@ pub fn table(report: &Report<'_>) -> String {
         text.push('\n');
         text.push_str(&comparisons(comparison));
     }
-    let environment = report.environment;
-    let _ = writeln!(
-        text,
-        "\n{}, {} cores, Linux {}, sallyport-loadgen {}",
-        environment.cpu, environment.cores, environment.kernel, environment.version
-    );
+    let _ = writeln!(text, "\n{}", report.environment);
     printable(&text)
 }
 

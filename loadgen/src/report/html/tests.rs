@@ -55,6 +55,7 @@ fn run(path: &str) -> Run {
 fn environment() -> Environment {
     Environment {
         version: "0.1.0".to_owned(),
+        optimised: true,
         kernel: "6.18".to_owned(),
         cpu: HOSTILE.to_owned(),
         cores: 2,
@@ -109,6 +110,11 @@ fn check_text(text: &str) {
 }
 
 fn page() -> String {
+    render(html)
+}
+
+/// What `render` makes of a comparison of two paths.
+fn render<T>(render: impl Fn(&Report<'_>) -> T) -> T {
     let environment = environment();
     let runs = [run("direct"), run(HOSTILE)];
     let path = |name: &str| Path {
@@ -117,7 +123,7 @@ fn page() -> String {
     };
     let bounds = ["p99 > 1.2".parse().unwrap(), "cpu > 2".parse().unwrap()];
     let comparison = Comparison::of(vec![path("direct"), path(HOSTILE)], &bounds, 1);
-    html(&Report {
+    render(&Report {
         environment: &environment,
         runs: &runs,
         comparison: Some(&comparison),
@@ -199,4 +205,43 @@ fn the_json_has_the_documented_fields() {
     assert_eq!(run["seconds"][0]["p50"], 201_000);
     let p50 = run["latency_ns"]["corrected"]["p50"].as_u64().unwrap();
     assert!((240_000..260_000).contains(&p50), "{p50}");
+}
+
+/// Names of fields, at any depth.
+fn fields(value: &serde_json::Value, names: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (name, value) in object {
+                names.push(name.clone());
+                fields(value, names);
+            }
+        }
+        serde_json::Value::Array(values) => {
+            values.iter().for_each(|value| fields(value, names));
+        }
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_field_of_the_json_is_documented() {
+    let value: serde_json::Value = serde_json::from_str(&render(json)).unwrap();
+    let mut names = Vec::new();
+    fields(&value, &mut names);
+    assert!(names.len() > 100);
+    let page = include_str!("../../../../docs/loadgen.md");
+    // A kind of failure is a name of its own.
+    for name in names.iter().filter(|name| !name.starts_with("sqlstate ")) {
+        let written = [
+            format!("`{name}`"),
+            format!(".{name}`"),
+            format!(".{name}[]`"),
+        ];
+        let array = format!("`{name}[]`");
+        let found = written.iter().any(|form| page.contains(form)) || page.contains(&array);
+        assert!(found, "{name} is not in docs/loadgen.md");
+    }
 }
