@@ -22,6 +22,10 @@ pub(super) const PACK_PLAIN_BYTES: usize = 32 * 1024 * 1024;
 /// benches/README.md has the figures.
 const ZSTD_LEVEL: i32 = 1;
 
+/// Buffers of closed segments that wait for the next: sessions are open beside each other, and a
+/// few that are busy fill most of a pack.
+const SPARE_MAX: usize = 4;
+
 /// A journal file that may hold what is not sealed.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
@@ -60,10 +64,35 @@ pub(super) struct Batch {
     plain_bytes: usize,
     segments: Vec<Segment>,
     bodies: Vec<u8>,
+    packer: Packer,
+    /// Empty, with the room that segments had.
+    spare: Vec<Vec<u8>>,
     sources: Vec<Source>,
     pub(super) agents: HashMap<SessionId, Agent>,
     chains: HashMap<Subject, (Hash, u64)>,
     highest: HashMap<[u8; 16], u64>,
+}
+
+/// Packs one body after the other, in the same memory: new pages for each would cost more than
+/// the packing.
+#[derive(Default)]
+struct Packer {
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    packed: Vec<u8>,
+}
+
+impl Packer {
+    fn pack(&mut self, plain: &[u8]) -> std::io::Result<&[u8]> {
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        };
+        self.packed.clear();
+        self.packed
+            .reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        compressor.compress_to_buffer(plain, &mut self.packed)?;
+        Ok(&self.packed)
+    }
 }
 
 /// A segment that is not closed.
@@ -174,8 +203,9 @@ impl Batch {
         }
         let at = header.map_or(0, |header| header.unix_micros);
         let link = record_link(chain, position, body);
+        let spare = &mut self.spare;
         let open = self.open.entry(subject).or_insert_with(|| Open {
-            plain: Vec::new(),
+            plain: spare.pop().unwrap_or_default(),
             segment: Segment {
                 subject,
                 is_end: false,
@@ -228,17 +258,25 @@ impl Batch {
 
     /// Packs the open segment of a subject, if there is one.
     fn close(&mut self, subject: Subject) -> Result<(), SealError> {
-        let Some(Open { plain, mut segment }) = self.open.remove(&subject) else {
+        let Some(Open {
+            mut plain,
+            mut segment,
+        }) = self.open.remove(&subject)
+        else {
             return Ok(());
         };
-        let stored = zstd::bulk::compress(&plain, ZSTD_LEVEL).map_err(SealError::Packing)?;
+        let stored = self.packer.pack(&plain).map_err(SealError::Packing)?;
         // Counted from the first body; the table in front of it is not known yet.
         segment.offset = widen(self.bodies.len());
         segment.stored_bytes = widen(stored.len());
         segment.plain_bytes = widen(plain.len());
-        segment.body_hash = Hash::of(&[&stored]);
-        self.bodies.extend_from_slice(&stored);
+        segment.body_hash = Hash::of(&[stored]);
+        self.bodies.extend_from_slice(stored);
         self.segments.push(segment);
+        if self.spare.len() < SPARE_MAX {
+            plain.clear();
+            self.spare.push(plain);
+        }
         Ok(())
     }
 
